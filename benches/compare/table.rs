@@ -1,0 +1,157 @@
+//! The table: a row a figure, a column a peer, and behind each value how many times ours it is.
+
+use crate::Options;
+use crate::figures::Figures;
+
+type Read = dyn Fn(&Figures) -> Option<f64>;
+
+/// One row: its name, how a value is written, and where it comes from.
+struct Row {
+    name: String,
+    write: fn(f64) -> String,
+    read: Box<Read>,
+}
+
+pub fn render(columns: &[(&str, Figures)], options: &Options) -> String {
+    let mut lines = vec![head(columns)];
+    for row in rows(options) {
+        let ours = columns.iter().find(|(name, _)| *name == "outlast");
+        let ours = ours.and_then(|(_, figures)| (row.read)(figures));
+        let mut cells = vec![row.name.clone()];
+        for (name, figures) in columns {
+            cells.push(cell(&row, (row.read)(figures), ours, *name == "outlast"));
+        }
+        lines.push(cells);
+    }
+    let mut text = aligned(&lines);
+    for (name, figures) in columns {
+        for trouble in &figures.troubles {
+            text += &format!("\n{name}: not measured: {trouble}");
+        }
+    }
+    text + "\n"
+}
+
+fn head(columns: &[(&str, Figures)]) -> Vec<String> {
+    let names = columns.iter().map(|(name, _)| (*name).to_owned());
+    std::iter::once("(in brackets: times ours)".to_owned())
+        .chain(names)
+        .collect()
+}
+
+fn cell(row: &Row, value: Option<f64>, ours: Option<f64>, is_ours: bool) -> String {
+    let Some(value) = value else {
+        return "-".to_owned();
+    };
+    match ours {
+        Some(ours) if !is_ours && ours > 0.0 => {
+            format!("{} ({:.1}x)", (row.write)(value), value / ours)
+        }
+        _ => (row.write)(value),
+    }
+}
+
+fn rows(options: &Options) -> Vec<Row> {
+    let (many, few) = (options.many, options.few);
+    let further = (many - few) as f64;
+    vec![
+        row(format!("PSS, {many} logged services"), mib, |f| {
+            Some(f.memory_many?.pss as f64)
+        }),
+        row(format!("PSS, {few} logged services"), mib, |f| {
+            Some(f.memory_few?.pss as f64)
+        }),
+        row(
+            "anonymous memory per further service".to_owned(),
+            kib,
+            move |f| {
+                let grown = f.memory_many?.anonymous as f64 - f.memory_few?.anonymous as f64;
+                Some(grown / further)
+            },
+        ),
+        row(format!("{many} up, wall"), seconds, |f| {
+            Some(f.up_wall?.as_secs_f64())
+        }),
+        row(format!("{many} up, processor"), seconds, |f| {
+            Some(f.up_processor?.as_secs_f64())
+        }),
+        row(format!("{many} stopped"), seconds, |f| {
+            Some(f.stopped?.as_secs_f64())
+        }),
+        row(
+            "kill -9 to the next first instruction".to_owned(),
+            millis,
+            |f| Some(f.successor?.as_secs_f64()),
+        ),
+        row("restart of one, whole command".to_owned(), millis, |f| {
+            Some(f.restart?.as_secs_f64())
+        }),
+        row(format!("status of {many}, whole command"), millis, |f| {
+            Some(f.status?.as_secs_f64())
+        }),
+        row("new directory to running process".to_owned(), millis, |f| {
+            Some(f.noticed?.as_secs_f64())
+        }),
+        row(format!("wake-ups a minute, {few} idle"), count, |f| {
+            f.wake_ups_a_minute
+        }),
+    ]
+}
+
+fn row(
+    name: String,
+    write: fn(f64) -> String,
+    read: impl Fn(&Figures) -> Option<f64> + 'static,
+) -> Row {
+    Row {
+        name,
+        write,
+        read: Box::new(read),
+    }
+}
+
+fn mib(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / 1024.0 / 1024.0)
+}
+
+fn kib(bytes: f64) -> String {
+    format!("{:.1} KiB", bytes / 1024.0)
+}
+
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.2} s")
+}
+
+fn millis(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1000.0)
+}
+
+fn count(number: f64) -> String {
+    format!("{number:.0}")
+}
+
+/// The first column to the left, figures to the right.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(at))
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        for (at, cell) in line.iter().enumerate() {
+            let width = widths[at];
+            text += &match at {
+                0 => format!("{cell:<width$}"),
+                _ => format!("  {cell:>width$}"),
+            };
+        }
+        text += "\n";
+    }
+    text
+}

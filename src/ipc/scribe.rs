@@ -1,0 +1,60 @@
+//! What the supervisor and the scribe say to each other: one JSON object a datagram over a
+//! SOCK_SEQPACKET pair; a log pipe's read end rides along with `Attach` (SCM_RIGHTS).
+
+pub use crate::log::Stamp;
+use serde::{Deserialize, Serialize};
+
+/// Longest datagram in bytes.
+pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum ToScribe {
+    /// Read this pipe (fd attached) and write that log. Sent again with another setting it changes
+    /// the log of a service that is attached already; the fd is then a duplicate to be closed.
+    Attach(Attach),
+    /// Write out what is in the pipe, then close both.
+    Detach { id: u32 },
+    /// What comes from here on belongs to a new run.
+    RunStarts { id: u32 },
+    /// The run has ended: read the pipe dry, end an unfinished last line with a newline.
+    RunEnded { id: u32 },
+    /// The last `lines` lines of the run that ended last, or of the one that is under way when
+    /// `current`. Answered by `Tail` with the same token.
+    Tail {
+        token: u64,
+        id: u32,
+        lines: u32,
+        current: bool,
+    },
+    /// Rotate now.
+    Rotate { id: u32 },
+    /// Write out everything, close, exit 0.
+    Finish,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attach {
+    pub id: u32,
+    pub name: String,
+    /// Absolute.
+    pub dir: String,
+    pub stamp: Stamp,
+    /// Bytes before rotation; a `config` file in the directory overrides it.
+    pub size: u64,
+    pub keep: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "tell", rename_all = "kebab-case")]
+pub enum FromScribe {
+    Tail {
+        token: u64,
+        lines: Vec<String>,
+        file: Option<String>,
+    },
+    /// A log is not being written (disk full, directory gone, no permission); told once per change.
+    Trouble { id: u32, message: String },
+    /// ... and is again.
+    Mended { id: u32 },
+}

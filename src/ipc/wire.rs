@@ -1,0 +1,573 @@
+//! What the keeper and the supervisor say to each other: small binary records, one a datagram over
+//! a SOCK_SEQPACKET pair; descriptors ride along (SCM_RIGHTS) in the order a record names them.
+//!
+//! Numbers are little endian. A record starts with its tag; bytes behind what a tag needs are
+//! ignored, so that a later version may append. A record that is too short or whose tag is unknown
+//! decodes to None, and its receiver drops it. Both ends are processes of one binary except during
+//! an upgrade, for which [`VERSION`] is exchanged first.
+
+/// Grows when a record changes its meaning; appended fields don't count.
+pub const VERSION: u16 = 1;
+/// Longest record in bytes.
+pub const RECORD_BYTES_MAX: usize = 1024;
+/// Longest blob of supervisor state that the keeper stores for one service.
+pub const BLOB_BYTES_MAX: usize = 800;
+/// Stored descriptors for one service: its log pipe and its lock.
+pub const SLOTS: usize = 2;
+/// Slot of the log pipe.
+pub const SLOT_PIPE: u8 = 0;
+/// Slot of `supervise/lock`.
+pub const SLOT_LOCK: u8 = 1;
+/// Roles of processes under one service.
+pub const ROLES: usize = 4;
+/// The service id under which the scribe is held.
+pub const SCRIBE: u32 = u32::MAX;
+
+/// One process of one service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Key {
+    pub id: u32,
+    /// 0 run, 1 finish, 2 check, 3 control; below [`ROLES`].
+    pub role: u8,
+}
+
+/// Which program a `Spawn` starts; its path follows from this alone, so that the keeper parses
+/// nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// `./run`
+    Run,
+    /// `./finish CODE STATUS`
+    Finish(i32, i32),
+    /// `./check`
+    Check,
+    /// `./control/<letter>`
+    Control(u8),
+    /// Our own binary as launch, with a plan as descriptor 3.
+    Launch,
+    /// Our own binary as the scribe, with its link as descriptor 3.
+    Scribe { echo: bool },
+}
+
+/// Where one of stdin, stdout, stderr of a new process comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stream {
+    /// The keeper's own.
+    Keep,
+    /// /dev/null
+    Null,
+    /// The reading end of the pipe stored for this service.
+    PipeOut(u32),
+    /// The writing end of it.
+    PipeIn(u32),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spawn {
+    pub key: Key,
+    pub what: What,
+    /// Become a session leader.
+    pub session: bool,
+    pub streams: [Stream; 3],
+    /// A directory rides along, first; without it the child stays in the keeper's.
+    pub directory: bool,
+    /// A descriptor for the child's 3 rides along, last.
+    pub extra: bool,
+}
+
+/// From the supervisor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ToKeeper {
+    /// The first record: asks for the book.
+    Hello {
+        version: u16,
+    },
+    Spawn(Spawn),
+    /// To that process itself.
+    Signal {
+        key: Key,
+        signal: u8,
+    },
+    /// Keep the attached descriptor.
+    Store {
+        id: u32,
+        slot: u8,
+    },
+    /// Send a duplicate of it.
+    Fetch {
+        id: u32,
+        slot: u8,
+    },
+    /// Close it.
+    Drop {
+        id: u32,
+        slot: u8,
+    },
+    /// Keep this state; replaces the one before.
+    Blob {
+        id: u32,
+        bytes: Vec<u8>,
+    },
+    /// The end of that process (or its failed start) has been taken note of.
+    Acknowledge {
+        key: Key,
+        pid: i32,
+    },
+    /// Nothing is known of this service any more; refused while a process of it lives.
+    Forget {
+        id: u32,
+    },
+    /// Services are being stopped for good: a successor is to be told to go on with that.
+    Ending,
+    /// The supervisor is through: end with this code once it has exited.
+    Done {
+        code: u8,
+    },
+}
+
+/// How a held process stands in the book.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    None,
+    /// Forked; whether its exec works is not known yet.
+    Starting,
+    Alive,
+    /// Ended or never started; the report follows the book.
+    Ended,
+}
+
+/// One process as the book shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    pub standing: Standing,
+    pub pid: i32,
+    /// CLOCK_MONOTONIC nanoseconds of the fork.
+    pub forked_ns: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    pub user_us: u64,
+    pub system_us: u64,
+    pub peak_kib: u64,
+}
+
+/// From the keeper.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FromKeeper {
+    /// The answer to Hello; `entries` records of the book follow, then `EndOfBook`.
+    Welcome {
+        version: u16,
+        keeper: i32,
+        entries: u32,
+        starts: u32,
+        signals: u64,
+    },
+    Entry {
+        id: u32,
+        slots: u8,
+        held: [Held; ROLES],
+        blob: Vec<u8>,
+    },
+    EndOfBook,
+    /// The exec worked.
+    Spawned {
+        key: Key,
+        pid: i32,
+        forked_ns: u64,
+    },
+    /// It did not; no process is left. `pid` is 0 when there never was one.
+    SpawnFailed {
+        key: Key,
+        pid: i32,
+        step: u8,
+        errno: i32,
+        detail: Vec<u8>,
+    },
+    Exited {
+        key: Key,
+        pid: i32,
+        status: i32,
+        ended_ns: u64,
+        usage: Usage,
+    },
+    /// The answer to Fetch, with the descriptor when it is there.
+    Fetched {
+        id: u32,
+        slot: u8,
+        found: bool,
+    },
+    /// The keeper was sent this signal.
+    Caught {
+        signal: u8,
+    },
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(tag: u8) -> Writer {
+        Writer(vec![tag])
+    }
+    fn u8(mut self, value: u8) -> Writer {
+        self.0.push(value);
+        self
+    }
+    fn u16(mut self, value: u16) -> Writer {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+    fn u32(mut self, value: u32) -> Writer {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+    fn i32(mut self, value: i32) -> Writer {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+    fn u64(mut self, value: u64) -> Writer {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+    fn key(self, key: Key) -> Writer {
+        self.u32(key.id).u8(key.role)
+    }
+    /// Length, then bytes; cut at `max`.
+    fn bytes(self, bytes: &[u8], max: usize) -> Writer {
+        let cut = bytes.get(..max).unwrap_or(bytes);
+        let mut writer = self.u16(u16::try_from(cut.len()).unwrap_or(0));
+        writer.0.extend(cut);
+        writer
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(head)
+    }
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_le_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+    fn flag(&mut self) -> Option<bool> {
+        self.u8().map(|value| value != 0)
+    }
+    fn key(&mut self) -> Option<Key> {
+        let key = Key {
+            id: self.u32()?,
+            role: self.u8()?,
+        };
+        (usize::from(key.role) < ROLES).then_some(key)
+    }
+    fn slot(&mut self) -> Option<u8> {
+        self.u8().filter(|slot| usize::from(*slot) < SLOTS)
+    }
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        let count = self.u16()?;
+        self.take(usize::from(count)).map(<[u8]>::to_vec)
+    }
+}
+
+impl What {
+    fn write(self, writer: Writer) -> Writer {
+        let (number, first, second) = match self {
+            What::Run => (0, 0, 0),
+            What::Finish(code, status) => (1, code, status),
+            What::Check => (2, 0, 0),
+            What::Control(letter) => (3, i32::from(letter), 0),
+            What::Launch => (4, 0, 0),
+            What::Scribe { echo } => (5, i32::from(echo), 0),
+        };
+        writer.u8(number).i32(first).i32(second)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<What> {
+        let (number, first, second) = (reader.u8()?, reader.i32()?, reader.i32()?);
+        Some(match number {
+            0 => What::Run,
+            1 => What::Finish(first, second),
+            2 => What::Check,
+            // Only letters and digits: the byte becomes part of a path.
+            3 => What::Control(u8::try_from(first).ok().filter(u8::is_ascii_alphanumeric)?),
+            4 => What::Launch,
+            5 => What::Scribe { echo: first != 0 },
+            _ => return None,
+        })
+    }
+}
+
+impl Stream {
+    fn write(self, writer: Writer) -> Writer {
+        match self {
+            Stream::Keep => writer.u8(0).u32(0),
+            Stream::Null => writer.u8(1).u32(0),
+            Stream::PipeOut(id) => writer.u8(2).u32(id),
+            Stream::PipeIn(id) => writer.u8(3).u32(id),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Stream> {
+        let (number, id) = (reader.u8()?, reader.u32()?);
+        Some(match number {
+            0 => Stream::Keep,
+            1 => Stream::Null,
+            2 => Stream::PipeOut(id),
+            3 => Stream::PipeIn(id),
+            _ => return None,
+        })
+    }
+}
+
+impl Held {
+    pub const NONE: Held = Held {
+        standing: Standing::None,
+        pid: 0,
+        forked_ns: 0,
+    };
+
+    fn write(self, writer: Writer) -> Writer {
+        let number = match self.standing {
+            Standing::None => 0,
+            Standing::Starting => 1,
+            Standing::Alive => 2,
+            Standing::Ended => 3,
+        };
+        writer.u8(number).i32(self.pid).u64(self.forked_ns)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Held> {
+        let standing = match reader.u8()? {
+            0 => Standing::None,
+            1 => Standing::Starting,
+            2 => Standing::Alive,
+            3 => Standing::Ended,
+            _ => return None,
+        };
+        Some(Held {
+            standing,
+            pid: reader.i32()?,
+            forked_ns: reader.u64()?,
+        })
+    }
+}
+
+impl ToKeeper {
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            ToKeeper::Hello { version } => Writer::new(1).u16(*version),
+            ToKeeper::Spawn(spawn) => {
+                let mut writer = spawn.what.write(Writer::new(2).key(spawn.key));
+                for stream in spawn.streams {
+                    writer = stream.write(writer);
+                }
+                let flags = [spawn.session, spawn.directory, spawn.extra];
+                flags
+                    .into_iter()
+                    .fold(writer, |writer, flag| writer.u8(u8::from(flag)))
+            }
+            ToKeeper::Signal { key, signal } => Writer::new(3).key(*key).u8(*signal),
+            ToKeeper::Store { id, slot } => Writer::new(4).u32(*id).u8(*slot),
+            ToKeeper::Fetch { id, slot } => Writer::new(5).u32(*id).u8(*slot),
+            ToKeeper::Drop { id, slot } => Writer::new(6).u32(*id).u8(*slot),
+            ToKeeper::Blob { id, bytes } => Writer::new(7).u32(*id).bytes(bytes, BLOB_BYTES_MAX),
+            ToKeeper::Acknowledge { key, pid } => Writer::new(8).key(*key).i32(*pid),
+            ToKeeper::Forget { id } => Writer::new(9).u32(*id),
+            ToKeeper::Done { code } => Writer::new(10).u8(*code),
+            ToKeeper::Ending => Writer::new(11),
+        }
+        .0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<ToKeeper> {
+        let mut reader = Reader(bytes);
+        let reader = &mut reader;
+        Some(match reader.u8()? {
+            1 => ToKeeper::Hello {
+                version: reader.u16()?,
+            },
+            2 => ToKeeper::Spawn(Spawn {
+                key: reader.key()?,
+                what: What::read(reader)?,
+                streams: [
+                    Stream::read(reader)?,
+                    Stream::read(reader)?,
+                    Stream::read(reader)?,
+                ],
+                session: reader.flag()?,
+                directory: reader.flag()?,
+                extra: reader.flag()?,
+            }),
+            3 => ToKeeper::Signal {
+                key: reader.key()?,
+                signal: reader.u8()?,
+            },
+            4 => ToKeeper::Store {
+                id: reader.u32()?,
+                slot: reader.slot()?,
+            },
+            5 => ToKeeper::Fetch {
+                id: reader.u32()?,
+                slot: reader.slot()?,
+            },
+            6 => ToKeeper::Drop {
+                id: reader.u32()?,
+                slot: reader.slot()?,
+            },
+            7 => ToKeeper::Blob {
+                id: reader.u32()?,
+                bytes: reader.bytes()?,
+            },
+            8 => ToKeeper::Acknowledge {
+                key: reader.key()?,
+                pid: reader.i32()?,
+            },
+            9 => ToKeeper::Forget { id: reader.u32()? },
+            11 => ToKeeper::Ending,
+            10 => ToKeeper::Done { code: reader.u8()? },
+            _ => return None,
+        })
+    }
+}
+
+impl FromKeeper {
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            FromKeeper::Welcome {
+                version,
+                keeper,
+                entries,
+                starts,
+                signals,
+            } => Writer::new(1)
+                .u16(*version)
+                .i32(*keeper)
+                .u32(*entries)
+                .u32(*starts)
+                .u64(*signals),
+            FromKeeper::Entry {
+                id,
+                slots,
+                held,
+                blob,
+            } => {
+                let writer = Writer::new(2).u32(*id).u8(*slots);
+                let writer = held.iter().fold(writer, |writer, held| held.write(writer));
+                writer.bytes(blob, BLOB_BYTES_MAX)
+            }
+            FromKeeper::EndOfBook => Writer::new(3),
+            FromKeeper::Spawned {
+                key,
+                pid,
+                forked_ns,
+            } => Writer::new(4).key(*key).i32(*pid).u64(*forked_ns),
+            FromKeeper::SpawnFailed {
+                key,
+                pid,
+                step,
+                errno,
+                detail,
+            } => {
+                let writer = Writer::new(5).key(*key).i32(*pid).u8(*step).i32(*errno);
+                writer.bytes(detail, crate::os::step::DETAIL_BYTES_MAX)
+            }
+            FromKeeper::Exited {
+                key,
+                pid,
+                status,
+                ended_ns,
+                usage,
+            } => Writer::new(6)
+                .key(*key)
+                .i32(*pid)
+                .i32(*status)
+                .u64(*ended_ns)
+                .u64(usage.user_us)
+                .u64(usage.system_us)
+                .u64(usage.peak_kib),
+            FromKeeper::Fetched { id, slot, found } => {
+                Writer::new(7).u32(*id).u8(*slot).u8(u8::from(*found))
+            }
+            FromKeeper::Caught { signal } => Writer::new(8).u8(*signal),
+        }
+        .0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<FromKeeper> {
+        let mut reader = Reader(bytes);
+        let reader = &mut reader;
+        Some(match reader.u8()? {
+            1 => FromKeeper::Welcome {
+                version: reader.u16()?,
+                keeper: reader.i32()?,
+                entries: reader.u32()?,
+                starts: reader.u32()?,
+                signals: reader.u64()?,
+            },
+            2 => FromKeeper::Entry {
+                id: reader.u32()?,
+                slots: reader.u8()?,
+                held: [
+                    Held::read(reader)?,
+                    Held::read(reader)?,
+                    Held::read(reader)?,
+                    Held::read(reader)?,
+                ],
+                blob: reader.bytes()?,
+            },
+            3 => FromKeeper::EndOfBook,
+            4 => FromKeeper::Spawned {
+                key: reader.key()?,
+                pid: reader.i32()?,
+                forked_ns: reader.u64()?,
+            },
+            5 => FromKeeper::SpawnFailed {
+                key: reader.key()?,
+                pid: reader.i32()?,
+                step: reader.u8()?,
+                errno: reader.i32()?,
+                detail: reader.bytes()?,
+            },
+            6 => FromKeeper::Exited {
+                key: reader.key()?,
+                pid: reader.i32()?,
+                status: reader.i32()?,
+                ended_ns: reader.u64()?,
+                usage: Usage {
+                    user_us: reader.u64()?,
+                    system_us: reader.u64()?,
+                    peak_kib: reader.u64()?,
+                },
+            },
+            7 => FromKeeper::Fetched {
+                id: reader.u32()?,
+                slot: reader.slot()?,
+                found: reader.flag()?,
+            },
+            8 => FromKeeper::Caught {
+                signal: reader.u8()?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! The supervisor as the keeper sees it: a process to be kept alive, a link, and what it is owed.
+//!
+//! What is owed is kept as names of things in the book, not as copies, so the queue stays small
+//! however long a supervisor does not read.
+
+use super::book::Book;
+use super::spawn::Workshop;
+use super::{Source, WAITING_MAX, say};
+use crate::ipc::wire::{FromKeeper, Key, VERSION};
+use crate::os::fds;
+use crate::sys;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
+use std::collections::VecDeque;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+const MS: u64 = 1_000_000;
+/// The first restart of the supervisor is at once; the second waits this long, then it doubles.
+const DELAY_FIRST_NS: u64 = 100 * MS;
+const DELAY_MAX_NS: u64 = 5_000 * MS;
+/// A supervisor that lived this long is healthy: the delay starts from zero again.
+const HEALTHY_NS: u64 = 10_000 * MS;
+
+/// Something that the supervisor has to be told.
+#[derive(Debug)]
+pub enum Owed {
+    Record(FromKeeper),
+    /// The page of the book about this service.
+    Page(u32),
+    Start(Key),
+    End(Key),
+    Fetched {
+        id: u32,
+        slot: u8,
+    },
+}
+
+struct Alive {
+    pid: Pid,
+    /// Open only to be waited for.
+    pidfd: Option<OwnedFd>,
+    link: OwnedFd,
+    started_ns: u64,
+    /// It has said hello.
+    greeted: bool,
+    /// What epoll waits for on the link.
+    interest: EpollFlags,
+}
+
+pub struct Deputy {
+    argv: Vec<CString>,
+    alive: Option<Alive>,
+    /// When the next one is to be started.
+    due_ns: Option<u64>,
+    /// 0: the next restart is at once.
+    delay_ns: u64,
+    starts: u32,
+    owed: VecDeque<Owed>,
+}
+
+impl Deputy {
+    pub fn new(args: &[OsString]) -> Deputy {
+        let mut argv = vec![CString::from(c"outlast-super")];
+        // An argument of a process can't hold a NUL.
+        argv.extend(
+            args.iter()
+                .filter_map(|arg| CString::new(arg.as_bytes()).ok()),
+        );
+        Deputy {
+            argv,
+            alive: None,
+            due_ns: Some(0),
+            delay_ns: 0,
+            starts: 0,
+            owed: VecDeque::new(),
+        }
+    }
+
+    pub fn lives(&self) -> bool {
+        self.alive.is_some()
+    }
+
+    pub fn is(&self, pid: Pid) -> bool {
+        self.alive.as_ref().is_some_and(|alive| alive.pid == pid)
+    }
+
+    pub fn is_listening(&self) -> bool {
+        self.alive.as_ref().is_some_and(|alive| alive.greeted)
+    }
+
+    pub fn link(&self) -> Option<BorrowedFd<'_>> {
+        self.alive.as_ref().map(|alive| alive.link.as_fd())
+    }
+
+    pub fn owes(&self) -> usize {
+        self.owed.len()
+    }
+
+    pub fn owe(&mut self, what: Owed) {
+        // A supervisor that has not said hello gets it all from the book.
+        if self.is_listening() {
+            self.owed.push_back(what);
+        }
+    }
+
+    /// Milliseconds until the next start, rounded up.
+    pub fn due_in_ms(&self, now_ns: u64) -> Option<u64> {
+        let due = self.due_ns?;
+        Some(due.saturating_sub(now_ns).div_ceil(MS))
+    }
+
+    pub fn start_when_due(&mut self, now_ns: u64, workshop: &Workshop, epoll: &Epoll) {
+        if self.alive.is_some() || self.due_ns.is_none_or(|due| due > now_ns) {
+            return;
+        }
+        self.due_ns = None;
+        match self.start(now_ns, workshop, epoll) {
+            Ok(alive) => {
+                self.alive = Some(alive);
+                self.starts = self.starts.saturating_add(1);
+            }
+            Err(error) => {
+                say(&format!(
+                    "cannot start the supervisor: {error}; trying again"
+                ));
+                self.plan_next(now_ns, 0);
+            }
+        }
+    }
+
+    fn start(&self, now_ns: u64, workshop: &Workshop, epoll: &Epoll) -> io::Result<Alive> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )?;
+        epoll.add(
+            &ours,
+            EpollEvent::new(EpollFlags::EPOLLIN, Source::Link.pack()),
+        )?;
+        let pid = workshop.ourselves(&self.argv, theirs.as_fd())?;
+        // Without a pidfd the sweep finds its end.
+        let pidfd = sys::pidfd_open(pid).ok().filter(|pidfd| {
+            let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Deputy.pack());
+            epoll.add(pidfd, interest).is_ok()
+        });
+        Ok(Alive {
+            pid,
+            pidfd,
+            link: ours,
+            started_ns: now_ns,
+            greeted: false,
+            interest: EpollFlags::EPOLLIN,
+        })
+    }
+
+    /// Takes the status of an ended supervisor; plans the next one unless it was done.
+    pub fn reap(&mut self, now_ns: u64, done: bool, epoll: &Epoll) {
+        let Some(alive) = &self.alive else {
+            return;
+        };
+        let Ok(Some((status, _))) = sys::reap(alive.pid) else {
+            return;
+        };
+        let lived_ns = now_ns.saturating_sub(alive.started_ns);
+        // A child that has not exec'ed yet has copies, which would keep them in there.
+        let _ = epoll.delete(&alive.link);
+        if let Some(pidfd) = &alive.pidfd {
+            let _ = epoll.delete(pidfd);
+        }
+        self.alive = None;
+        self.owed.clear();
+        if !done {
+            self.plan_next(now_ns, lived_ns);
+            let ms = self.due_in_ms(now_ns).unwrap_or(0);
+            say(&format!(
+                "the supervisor ended (wait status {status:#x}); services go on, \
+                 the next supervisor starts in {ms} ms"
+            ));
+        }
+    }
+
+    fn plan_next(&mut self, now_ns: u64, lived_ns: u64) {
+        if lived_ns >= HEALTHY_NS {
+            self.delay_ns = 0;
+        }
+        self.due_ns = Some(now_ns.saturating_add(self.delay_ns));
+        self.delay_ns = self
+            .delay_ns
+            .saturating_mul(2)
+            .clamp(DELAY_FIRST_NS, DELAY_MAX_NS);
+    }
+
+    /// It is on its way out; only its end is waited for.
+    pub fn let_go(&mut self, epoll: &Epoll) {
+        if let Some(alive) = &mut self.alive {
+            alive.greeted = false;
+            let _ = epoll.delete(&alive.link);
+        }
+    }
+
+    /// Its link is of no use any more: whatever it still does can't reach us, so it is ended.
+    pub fn hang_up(&mut self) {
+        if let Some(alive) = &mut self.alive {
+            alive.greeted = false;
+            // Not reaped yet, so the number is its own.
+            let _ = kill(alive.pid, Signal::SIGKILL);
+        }
+        self.owed.clear();
+    }
+
+    /// Owes it the whole book, then the ends that nobody has taken note of.
+    pub fn greet(&mut self, book: &Book) {
+        let starts = self.starts;
+        let Some(alive) = &mut self.alive else {
+            return;
+        };
+        alive.greeted = true;
+        self.owed.clear();
+        self.owed.push_back(Owed::Record(FromKeeper::Welcome {
+            version: VERSION,
+            keeper: nix::unistd::getpid().as_raw(),
+            entries: u32::try_from(book.len()).unwrap_or(u32::MAX),
+            starts,
+            signals: 0,
+        }));
+        self.owed.extend(book.ids().map(Owed::Page));
+        self.owed.push_back(Owed::Record(FromKeeper::EndOfBook));
+        self.owed
+            .extend(book.unacknowledged().into_iter().map(Owed::End));
+    }
+
+    /// Sends until all is told or the supervisor does not read.
+    pub fn pay(&mut self, book: &Book, epoll: &Epoll) {
+        let Some(alive) = &mut self.alive else {
+            return;
+        };
+        let mut broken = false;
+        let mut blocked = false;
+        while let Some(owed) = self.owed.front() {
+            match send(alive.link.as_fd(), owed, book) {
+                Ok(()) => drop(self.owed.pop_front()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => {
+                    blocked = true;
+                    break;
+                }
+                Err(Errno::EPIPE | Errno::ECONNRESET) => {
+                    // It hears nothing any more. Its last words may wait on the link, where its
+                    // end is found as well.
+                    alive.greeted = false;
+                    self.owed.clear();
+                }
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+        // While it owes us its attention, nothing more is taken from it: that bounds the queue.
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLOUT, blocked);
+        interest.set(EpollFlags::EPOLLIN, self.owed.len() <= WAITING_MAX);
+        if interest != alive.interest {
+            let mut event = EpollEvent::new(interest, Source::Link.pack());
+            if epoll.modify(&alive.link, &mut event).is_ok() {
+                alive.interest = interest;
+            }
+        }
+        if broken {
+            self.hang_up();
+        }
+    }
+}
+
+fn send(link: BorrowedFd<'_>, owed: &Owed, book: &Book) -> nix::Result<()> {
+    let record = match owed {
+        Owed::Record(record) => return fds::send(link, &record.encode(), &[]),
+        Owed::Page(id) => book.page(*id),
+        Owed::Start(key) => book.start_of(*key),
+        Owed::End(key) => book.end_of(*key),
+        Owed::Fetched { id, slot } => {
+            let fd = book.slot(*id, *slot);
+            let record = FromKeeper::Fetched {
+                id: *id,
+                slot: *slot,
+                found: fd.is_some(),
+            };
+            let attached: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+            return fds::send(link, &record.encode(), &attached);
+        }
+    };
+    match record {
+        Some(record) => fds::send(link, &record.encode(), &[]),
+        // Forgotten meanwhile: nothing to say.
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,410 @@
+//! The keeper: parent of every process, the supervisor and the scribe included. It holds.
+//!
+//! It spawns on request, refuses a second live process under one key, signals what it has not
+//! reaped yet (so that no signal hits a stranger), reaps everything, and keeps the book: per
+//! service its processes, stored descriptors and a blob of supervisor state. A supervisor that
+//! dies is started again and gets the whole book, ends that nobody has heard of included.
+//!
+//! It must never block, never panic, never parse text and never decide about a service. One
+//! thread, no async runtime, because it forks. Called by `main` as `outlast-keeper`; talks to the
+//! supervisor only, by `ipc::wire`.
+
+mod book;
+mod deputy;
+mod spawn;
+
+use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
+use crate::os::{clock, fds};
+use book::Book;
+use deputy::{Deputy, Owed};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::SigSet;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+use spawn::Workshop;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// Descriptors that we want to be allowed: 3 a service for 10,000 services, and some to spare.
+const NOFILE_WANTED: u64 = 40_000;
+/// Events taken from the kernel in one turn.
+const EVENTS_PER_TURN: usize = 64;
+/// Records taken from the supervisor in one turn, so that ends of processes get their turn too.
+const RECORDS_PER_TURN: usize = 64;
+/// Records waiting for the supervisor above which no further request of it is read.
+const WAITING_MAX: usize = 4_096;
+/// Orphans reaped in one sweep.
+const ORPHANS_PER_SWEEP: usize = 1_024;
+
+/// What an epoll event is about, packed into its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Signals,
+    Link,
+    Deputy,
+    /// A held process has ended.
+    Process(crate::ipc::wire::Key),
+    /// Its exec has worked or failed.
+    Report(crate::ipc::wire::Key),
+}
+
+impl Source {
+    fn pack(self) -> u64 {
+        let (kind, id, role) = match self {
+            Source::Signals => (0, 0, 0),
+            Source::Link => (1, 0, 0),
+            Source::Deputy => (2, 0, 0),
+            Source::Process(key) => (3, key.id, key.role),
+            Source::Report(key) => (4, key.id, key.role),
+        };
+        u64::from_le_bytes({
+            let [a, b, c, d] = u32::to_le_bytes(id);
+            [a, b, c, d, role, kind, 0, 0]
+        })
+    }
+
+    fn unpack(number: u64) -> Option<Source> {
+        let [a, b, c, d, role, kind, ..] = number.to_le_bytes();
+        let key = crate::ipc::wire::Key {
+            id: u32::from_le_bytes([a, b, c, d]),
+            role,
+        };
+        match kind {
+            0 => Some(Source::Signals),
+            1 => Some(Source::Link),
+            2 => Some(Source::Deputy),
+            3 => Some(Source::Process(key)),
+            4 => Some(Source::Report(key)),
+            _ => None,
+        }
+    }
+}
+
+/// Holds until the supervisor says that it is done; returns the exit code. `args` go to the
+/// supervisor as they are.
+pub fn main(args: &[OsString]) -> u8 {
+    match Keeper::new(args).and_then(|mut keeper| keeper.hold()) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("cannot hold: {error}; nothing was started"));
+            111
+        }
+    }
+}
+
+struct Keeper {
+    epoll: Epoll,
+    signals: SignalDelivery<UnixStream, SignalOnly>,
+    /// Caught and not told yet, one bit a signal.
+    untold_signals: u64,
+    book: Book,
+    workshop: Workshop,
+    deputy: Deputy,
+    /// Children may have ended that are not in the book.
+    sweep_due: bool,
+    /// All services are being stopped for good.
+    ending: bool,
+    done: Option<u8>,
+}
+
+impl Keeper {
+    fn new(args: &[OsString]) -> io::Result<Keeper> {
+        let _ = nix::sys::prctl::set_name(c"outlast-keeper");
+        let placeholders = occupy_low_descriptors()?;
+        let nofile = fds::raise_nofile(NOFILE_WANTED);
+        // PIDs of orphans come to us, not to init: what a service leaves behind stays within reach.
+        nix::sys::prctl::set_child_subreaper(true)?;
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        write.set_nonblocking(true)?;
+        let wanted = [
+            SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
+        ];
+        // Whoever started us may have blocked them, and that is inherited through an exec.
+        SigSet::empty().thread_set_mask()?;
+        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Signals.pack());
+        epoll.add(signals.get_read(), interest)?;
+        let workshop = Workshop::new(nofile, placeholders)?;
+        let deputy = Deputy::new(args);
+        Ok(Keeper {
+            epoll,
+            signals,
+            untold_signals: 0,
+            book: Book::default(),
+            workshop,
+            deputy,
+            sweep_due: false,
+            ending: false,
+            done: None,
+        })
+    }
+
+    fn hold(&mut self) -> io::Result<u8> {
+        let mut events = [EpollEvent::empty(); EVENTS_PER_TURN];
+        loop {
+            if let Some(code) = self.done
+                && !self.deputy.lives()
+            {
+                return Ok(code);
+            }
+            self.deputy
+                .start_when_due(clock::monotonic_ns(), &self.workshop, &self.epoll);
+            self.tell();
+            let count = match self.epoll.wait(&mut events, self.patience()) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // Orphans wait until there is nothing else to do: looking for them walks all children.
+            if count == 0 && self.sweep_due {
+                self.sweep();
+            }
+            for event in events.iter().take(count) {
+                if let Some(source) = Source::unpack(event.data()) {
+                    self.turn(source);
+                }
+            }
+        }
+    }
+
+    fn patience(&self) -> EpollTimeout {
+        if self.sweep_due {
+            return EpollTimeout::ZERO;
+        }
+        match self.deputy.due_in_ms(clock::monotonic_ns()) {
+            Some(ms) => EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX),
+            None => EpollTimeout::NONE,
+        }
+    }
+
+    fn turn(&mut self, source: Source) {
+        match source {
+            Source::Signals => self.catch(),
+            Source::Link => {
+                self.listen();
+            }
+            Source::Deputy => self.deputy_ended(),
+            Source::Process(key) => {
+                let news = self.book.reap(key, &self.epoll);
+                if news.worked {
+                    self.deputy.owe(Owed::Start(key));
+                }
+                if news.ended {
+                    self.deputy.owe(Owed::End(key));
+                }
+            }
+            Source::Report(key) => {
+                if self.book.read_report(key, &self.epoll) {
+                    self.deputy.owe(Owed::Start(key));
+                }
+            }
+        }
+    }
+
+    fn catch(&mut self) {
+        let pending: Vec<i32> = self.signals.pending().collect();
+        for signal in pending {
+            if signal == SIGCHLD {
+                self.sweep_due = true;
+            } else if let Some(bit) = u32::try_from(signal)
+                .ok()
+                .and_then(|at| 1u64.checked_shl(at))
+            {
+                self.untold_signals |= bit;
+            }
+        }
+    }
+
+    /// Reaps what ended without being in the book; what is in it takes its own way.
+    fn sweep(&mut self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        for _ in 0..ORPHANS_PER_SWEEP {
+            let pid = match waitid(Id::All, flags) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
+                Err(Errno::EINTR) => continue,
+                Ok(_) | Err(_) => {
+                    self.sweep_due = false;
+                    return;
+                }
+            };
+            self.ended(pid);
+        }
+    }
+
+    fn ended(&mut self, pid: Pid) {
+        if self.deputy.is(pid) {
+            self.deputy_ended();
+        } else if let Some(key) = self.book.key_of(pid) {
+            self.turn(Source::Process(key));
+        } else {
+            let _ = crate::sys::reap(pid);
+        }
+    }
+
+    fn deputy_ended(&mut self) {
+        // What it said last still counts, above all that it was done.
+        while self.done.is_none() && self.listen() {}
+        self.deputy
+            .reap(clock::monotonic_ns(), self.done.is_some(), &self.epoll);
+    }
+
+    /// Sends what the supervisor is owed, as far as it reads.
+    fn tell(&mut self) {
+        if !self.deputy.is_listening() {
+            return;
+        }
+        for signal in 1..64u8 {
+            if let Some(bit) = 1u64.checked_shl(u32::from(signal))
+                && self.untold_signals & bit != 0
+            {
+                self.untold_signals &= !bit;
+                self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+            }
+        }
+        self.deputy.pay(&self.book, &self.epoll);
+    }
+
+    /// Takes requests from the supervisor. True when there may be more of them.
+    fn listen(&mut self) -> bool {
+        let mut buffer = [0u8; RECORD_BYTES_MAX];
+        for _ in 0..RECORDS_PER_TURN {
+            if self.deputy.owes() > WAITING_MAX {
+                return false;
+            }
+            let Some(link) = self.deputy.link() else {
+                return false;
+            };
+            match fds::receive(link, &mut buffer) {
+                Ok(got) if got.bytes == 0 => {
+                    self.hung_up();
+                    return false;
+                }
+                Ok(got) => {
+                    let record = buffer.get(..got.bytes).and_then(ToKeeper::decode);
+                    match record {
+                        Some(record) if !got.cut => self.request(record, got.fds),
+                        Some(_) | None => say("a request was not understood; it is dropped"),
+                    }
+                }
+                Err(Errno::EAGAIN) => return false,
+                // It closed without reading all we had sent; told once, before its own last words.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(_) => {
+                    self.hung_up();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The supervisor has closed its end: it is done, or of no use any more.
+    fn hung_up(&mut self) {
+        if self.done.is_some() {
+            self.deputy.let_go(&self.epoll);
+        } else {
+            self.deputy.hang_up();
+        }
+    }
+
+    fn request(&mut self, record: ToKeeper, mut fds: Vec<OwnedFd>) {
+        match record {
+            ToKeeper::Hello { version } => self.welcome(version),
+            ToKeeper::Spawn(spawn) => {
+                let made = self.workshop.make(&spawn, fds, &mut self.book, &self.epoll);
+                if let Err(refused) = made {
+                    self.deputy.owe(Owed::Record(refused));
+                }
+            }
+            ToKeeper::Signal { key, signal } => self.book.signal(key, signal),
+            ToKeeper::Store { id, slot } => {
+                if let Some(fd) = fds.pop() {
+                    self.book.store(id, slot, fd);
+                }
+            }
+            ToKeeper::Fetch { id, slot } => self.deputy.owe(Owed::Fetched { id, slot }),
+            ToKeeper::Drop { id, slot } => self.book.discard(id, slot),
+            ToKeeper::Blob { id, bytes } => self.book.note(id, bytes),
+            ToKeeper::Acknowledge { key, pid } => self.book.acknowledge(key, pid),
+            ToKeeper::Forget { id } => {
+                if !self.book.forget(id) {
+                    say("a service with a live process is not forgotten");
+                }
+            }
+            ToKeeper::Ending => self.ending = true,
+            ToKeeper::Done { code } => self.done = Some(code),
+        }
+    }
+
+    fn welcome(&mut self, version: u16) {
+        if version != VERSION {
+            say(&format!(
+                "the supervisor speaks version {version}, not {VERSION}"
+            ));
+        }
+        self.deputy.greet(&self.book);
+        if self.ending {
+            let signal = u8::try_from(SIGTERM).unwrap_or(15);
+            self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+        }
+    }
+}
+
+/// Fills the numbers below 5, so that placing descriptors 0 to 4 in a child never overwrites the
+/// source of another one.
+fn occupy_low_descriptors() -> io::Result<Vec<OwnedFd>> {
+    let mut held = Vec::new();
+    loop {
+        let fd = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        let fd = OwnedFd::from(fd);
+        if std::os::fd::AsRawFd::as_raw_fd(&fd) >= 5 {
+            return Ok(held);
+        }
+        held.push(fd);
+    }
+}
+
+/// A line on stderr if it can be written without waiting; a blocked terminal must not stop us.
+fn say(line: &str) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, PollTimeout::ZERO) == Ok(1) {
+        let _ = nix::unistd::write(&stderr, format!("outlast-keeper: {line}\n").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::wire::Key;
+
+    #[test]
+    fn a_source_survives_being_packed_into_a_number() {
+        let key = Key {
+            id: 4_000_000_000,
+            role: 3,
+        };
+        let all = [
+            Source::Signals,
+            Source::Link,
+            Source::Deputy,
+            Source::Process(key),
+            Source::Report(key),
+        ];
+        for source in all {
+            assert_eq!(Source::unpack(source.pack()), Some(source));
+        }
+    }
+}

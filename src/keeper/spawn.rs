@@ -1,0 +1,236 @@
+//! Making processes: everything is prepared before the fork, nothing is decided after it.
+
+use super::Source;
+use super::book::{Book, Process, Stage};
+use crate::ipc::wire::{FromKeeper, Key, SLOT_PIPE, Spawn, Stream, What};
+use crate::os::step::Step;
+use crate::os::{clock, fds};
+use crate::sys::{self, Child, Environment};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{Pid, pipe2};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Our own binary, the very file that runs now, even when its name means another one by now.
+const OURSELVES: &std::ffi::CStr = c"/proc/self/exe";
+
+pub struct Workshop {
+    environment: Environment,
+    null: OwnedFd,
+    /// Limits of open files: what services get back, and what we have ourselves.
+    nofile_services: (u64, u64),
+    nofile_ours: (u64, u64),
+    /// Keep the numbers 3 and 4 free for children.
+    _placeholders: Vec<OwnedFd>,
+}
+
+impl Workshop {
+    pub fn new(nofile: (u64, u64), placeholders: Vec<OwnedFd>) -> io::Result<Workshop> {
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        Ok(Workshop {
+            environment: Environment::of_this_process(),
+            null: null.into(),
+            nofile_services: nofile,
+            nofile_ours: getrlimit(Resource::RLIMIT_NOFILE)?,
+            _placeholders: placeholders,
+        })
+    }
+
+    /// Starts another part of ourselves with its link as descriptor 3.
+    pub fn ourselves(&self, argv: &[CString], link: BorrowedFd<'_>) -> io::Result<Pid> {
+        let (_reader, report) = pipe2(OFlag::O_CLOEXEC)?;
+        sys::spawn(&Child {
+            program: OURSELVES,
+            argv,
+            environment: &self.environment,
+            session: true,
+            directory: None,
+            standard: [Some(self.null.as_fd()), None, None],
+            extra: Some(link),
+            report: report.as_fd(),
+            keep_report: false,
+            nofile: self.nofile_ours,
+            steps: steps(),
+        })
+    }
+
+    /// Starts what the supervisor asks for and books it. The error is the answer to be sent.
+    pub fn make(
+        &self,
+        spawn: &Spawn,
+        attached: Vec<OwnedFd>,
+        book: &mut Book,
+        epoll: &Epoll,
+    ) -> Result<(), FromKeeper> {
+        let key = spawn.key;
+        if let Some(process) = book.process(key) {
+            let detail = format!("process {} still has this place", process.pid);
+            return Err(refusal(key, Errno::EEXIST, detail));
+        }
+        let (pid, report) = self.fork(spawn, attached, book, epoll).map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            refusal(key, errno, String::new())
+        })?;
+        let pidfd = sys::pidfd_open(pid).ok().filter(|pidfd| {
+            let source = Source::Process(key).pack();
+            epoll
+                .add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, source))
+                .is_ok()
+        });
+        let forked_ns = clock::monotonic_ns();
+        book.hold(
+            key,
+            Process {
+                pid,
+                pidfd,
+                forked_ns,
+                stage: Stage::Starting { report },
+            },
+        );
+        Ok(())
+    }
+
+    fn fork(
+        &self,
+        spawn: &Spawn,
+        attached: Vec<OwnedFd>,
+        book: &Book,
+        epoll: &Epoll,
+    ) -> io::Result<(Pid, OwnedFd)> {
+        let mut attached = attached.into_iter();
+        let missing = || io::Error::from(Errno::EBADF);
+        let directory = match spawn.directory {
+            true => Some(attached.next().ok_or_else(missing)?),
+            false => None,
+        };
+        let extra = match spawn.extra {
+            true => Some(attached.next().ok_or_else(missing)?),
+            false => None,
+        };
+        let [stdin, stdout, stderr] = spawn.streams;
+        let streams = [
+            self.open(stdin, book)?,
+            self.open(stdout, book)?,
+            self.open(stderr, book)?,
+        ];
+        let [stdin, stdout, stderr] = &streams;
+        let (reader, report) = pipe2(OFlag::O_CLOEXEC)?;
+        // The report is read when it is there. Registered before the fork: once there is a child,
+        // nothing may fail any more.
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let source = Source::Report(spawn.key).pack();
+        epoll.add(&reader, EpollEvent::new(EpollFlags::EPOLLIN, source))?;
+        let (program, argv) = program(spawn.what);
+        let nofile = match spawn.what {
+            What::Scribe { .. } => self.nofile_ours,
+            What::Run | What::Finish(..) | What::Check | What::Control(_) | What::Launch => {
+                self.nofile_services
+            }
+        };
+        let pid = sys::spawn(&Child {
+            program: &program,
+            argv: &argv,
+            environment: &self.environment,
+            session: spawn.session,
+            directory: directory.as_ref().map(AsFd::as_fd),
+            standard: [stdin.fd(), stdout.fd(), stderr.fd()],
+            extra: extra.as_ref().map(AsFd::as_fd),
+            report: report.as_fd(),
+            keep_report: spawn.what == What::Launch,
+            nofile,
+            steps: steps(),
+        })?;
+        Ok((pid, reader))
+    }
+
+    fn open<'a>(&'a self, stream: Stream, book: &'a Book) -> io::Result<Opened<'a>> {
+        let pipe = |id, flags| {
+            let held = book
+                .slot(id, SLOT_PIPE)
+                .ok_or_else(|| io::Error::from(Errno::EBADF))?;
+            // An end of its own, without the other one: so the reader sees the end of its input
+            // and the writer gets SIGPIPE as with any pipe. It can't wait: both ends are open.
+            Ok::<_, io::Error>(Opened::Own(fds::reopen(held, flags)?))
+        };
+        match stream {
+            Stream::Keep => Ok(Opened::Keep),
+            Stream::Null => Ok(Opened::Lent(self.null.as_fd())),
+            Stream::PipeOut(id) => pipe(id, OFlag::O_RDONLY),
+            Stream::PipeIn(id) => pipe(id, OFlag::O_WRONLY),
+        }
+    }
+}
+
+enum Opened<'a> {
+    Keep,
+    Lent(BorrowedFd<'a>),
+    Own(OwnedFd),
+}
+
+impl Opened<'_> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Opened::Keep => None,
+            Opened::Lent(fd) => Some(*fd),
+            Opened::Own(fd) => Some(fd.as_fd()),
+        }
+    }
+}
+
+fn program(what: What) -> (CString, Vec<CString>) {
+    let script = |path: String, args: &[i32]| {
+        // Letters, digits and our own words: no NUL.
+        let path = CString::new(path).unwrap_or_default();
+        let mut argv = vec![path.clone()];
+        argv.extend(
+            args.iter()
+                .filter_map(|arg| CString::new(arg.to_string()).ok()),
+        );
+        (path, argv)
+    };
+    match what {
+        What::Run => script("./run".into(), &[]),
+        What::Finish(code, status) => script("./finish".into(), &[code, status]),
+        What::Check => script("./check".into(), &[]),
+        What::Control(letter) => script(format!("./control/{}", char::from(letter)), &[]),
+        What::Launch => (OURSELVES.into(), vec![c"outlast-launch".into()]),
+        What::Scribe { echo } => {
+            let mut argv = vec![CString::from(c"outlast-scribe")];
+            if echo {
+                argv.push(c"--echo".into());
+            }
+            (OURSELVES.into(), argv)
+        }
+    }
+}
+
+fn steps() -> [u8; 4] {
+    [
+        Step::Session.number(),
+        Step::ServiceDirectory.number(),
+        Step::Descriptors.number(),
+        Step::Exec.number(),
+    ]
+}
+
+fn refusal(key: Key, errno: Errno, detail: String) -> FromKeeper {
+    let step = match errno {
+        Errno::EAGAIN | Errno::ENOMEM => Step::Fork,
+        _ => Step::Prepare,
+    };
+    let detail = detail.into_bytes();
+    FromKeeper::SpawnFailed {
+        key,
+        pid: 0,
+        step: step.number(),
+        errno: errno as i32,
+        detail,
+    }
+}

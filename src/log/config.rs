@@ -1,0 +1,189 @@
+//! svlogd's `config` file. Pure, and total: any bytes are a config; what is not understood is
+//! ignored, as svlogd does.
+
+use super::select::{Rule, Verdict};
+
+/// Only so much of the file is read.
+pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+
+/// svlogd's port for `u` and `U`.
+const SYSLOG_PORT: u16 = 514;
+
+/// Where lines are sent as datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// As written: an address, or something that is none, which svlogd reports later.
+    pub host: Box<str>,
+    pub port: u16,
+    /// `U`: sent only, not written.
+    pub only: bool,
+}
+
+/// What the file says; None where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of `current` before it is rotated; 0 never.
+    pub size: Option<u64>,
+    /// Rotated files that stay; 0 all.
+    pub keep: Option<u32>,
+    /// Rotated files that stay even when the disk is full.
+    pub min: Option<u32>,
+    /// Seconds after which a non-empty `current` is rotated; 0 never.
+    pub age_s: Option<u64>,
+    /// A shell command through which rotated files go.
+    pub processor: Option<Box<[u8]>>,
+    pub udp: Option<Udp>,
+    /// Put between the stamp and the line.
+    pub prefix: Option<Box<[u8]>>,
+    /// For `current`, in order.
+    pub rules: Vec<Rule>,
+    /// For standard error, in order.
+    pub error_rules: Vec<Rule>,
+}
+
+impl Config {
+    pub fn parse(file: &[u8]) -> Config {
+        let file = &file[..file.len().min(CONFIG_BYTES_MAX)];
+        let mut config = Config::default();
+        for line in file.split(|byte| *byte == b'\n') {
+            // svlogd's strings end at a NUL.
+            let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
+            if let Some((key, value)) = line.split_first() {
+                config.set(*key, value);
+            }
+        }
+        config
+    }
+
+    fn set(&mut self, key: u8, value: &[u8]) {
+        let text = || (!value.is_empty()).then(|| Box::from(value));
+        let rule = |verdict| Rule {
+            verdict,
+            pattern: value.into(),
+        };
+        match key {
+            b's' => {
+                let (number, suffix) = number(value);
+                self.size = Some(match suffix {
+                    Some(b'k') => number.saturating_mul(1024),
+                    Some(b'm') => number.saturating_mul(1024 * 1024),
+                    _ => number,
+                });
+            }
+            b'n' => self.keep = Some(small(number(value).0)),
+            b'N' => self.min = Some(small(number(value).0)),
+            b't' => {
+                let (number, suffix) = number(value);
+                self.age_s = Some(match suffix {
+                    Some(b'm') => number.saturating_mul(60),
+                    Some(b'h') => number.saturating_mul(3600),
+                    _ => number,
+                });
+            }
+            b'!' => self.processor = text(),
+            b'u' => self.udp = Some(udp(value, false)),
+            b'U' => self.udp = Some(udp(value, true)),
+            b'p' => self.prefix = text(),
+            b'+' => self.rules.push(rule(Verdict::Selected)),
+            b'-' => self.rules.push(rule(Verdict::Deselected)),
+            b'E' => self.error_rules.push(rule(Verdict::Selected)),
+            b'e' => self.error_rules.push(rule(Verdict::Deselected)),
+            _ => {}
+        }
+    }
+}
+
+/// The decimal number at the start, and the byte after it. No digits are a zero.
+fn number(text: &[u8]) -> (u64, Option<u8>) {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = text[..digits].iter().fold(0u64, |sum, digit| {
+        sum.saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    (number, text.get(digits).copied())
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn udp(value: &[u8], only: bool) -> Udp {
+    let mut parts = value.splitn(2, |byte| *byte == b':');
+    let host = String::from_utf8_lossy(parts.next().unwrap_or_default()).into();
+    let port = parts
+        .next()
+        .and_then(|port| u16::try_from(number(port).0).ok());
+    Udp {
+        host,
+        port: port.filter(|port| *port != 0).unwrap_or(SYSLOG_PORT),
+        only,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_key_is_read() {
+        let config = Config::parse(
+            b"s20k\nn5\nN2\nt3h\n!gzip\nu127.0.0.1:99\nppre: \n-*\n+a*\ne*\nEb*\n# other\nxyz",
+        );
+        assert_eq!(config.size, Some(20 * 1024));
+        assert_eq!((config.keep, config.min), (Some(5), Some(2)));
+        assert_eq!(config.age_s, Some(3 * 3600));
+        assert_eq!(config.processor.as_deref(), Some(&b"gzip"[..]));
+        let udp = config.udp.unwrap();
+        assert_eq!((&*udp.host, udp.port, udp.only), ("127.0.0.1", 99, false));
+        assert_eq!(config.prefix.as_deref(), Some(&b"pre: "[..]));
+        let shown: Vec<_> = config
+            .rules
+            .iter()
+            .map(|r| (r.verdict, &*r.pattern))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (Verdict::Deselected, &b"*"[..]),
+                (Verdict::Selected, &b"a*"[..])
+            ]
+        );
+        assert_eq!(config.error_rules.len(), 2);
+    }
+
+    #[test]
+    fn junk_after_a_number_is_ignored_and_no_number_is_zero() {
+        assert_eq!(Config::parse(b"s12x").size, Some(12));
+        assert_eq!(Config::parse(b"s2m").size, Some(2 * 1024 * 1024));
+        assert_eq!(Config::parse(b"s").size, Some(0));
+        assert_eq!(
+            Config::parse(b"n99999999999999999999999").keep,
+            Some(u32::MAX)
+        );
+    }
+
+    #[test]
+    fn the_last_of_a_key_wins_and_an_empty_text_unsets() {
+        let config = Config::parse(b"pa\npb\n!x\n!\n");
+        assert_eq!(config.prefix.as_deref(), Some(&b"b"[..]));
+        assert_eq!(config.processor, None);
+    }
+
+    #[test]
+    fn an_empty_pattern_is_kept_since_it_matches_empty_lines() {
+        assert_eq!(Config::parse(b"-\n").rules.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_config(file in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Config::parse(&file);
+        }
+
+        #[test]
+        fn any_lines_of_known_keys_are_a_config(file in "([snNtuUp!+eE-][0-9a-z:*+]{0,30}\n){0,20}") {
+            let _ = Config::parse(file.as_bytes());
+        }
+    }
+}

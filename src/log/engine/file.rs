@@ -1,0 +1,159 @@
+//! What a log does at its file: writing, making room, opening, turning over to the next one.
+//!
+//! Each step may stop at a disk that does not take it; then nothing is lost and `resume` goes on.
+
+use super::*;
+
+impl Log {
+    /// Writes what is gathered to `current`. On failure `desk.out` keeps what was not written.
+    pub(super) fn flush(&mut self, desk: &mut Desk, now: Now) -> Result<(), Halt> {
+        if desk.out.is_empty() {
+            return Ok(());
+        }
+        self.be_open(now)?;
+        let mut written = 0;
+        let mut result = Ok(());
+        while written < desk.out.len() && result.is_ok() {
+            let Some(files) = &mut self.files else {
+                break;
+            };
+            match files.current.write(&desk.out[written..]) {
+                // What some file systems say for a full disk.
+                Ok(0) => result = Err(io::Error::from_raw_os_error(Errno::ENOSPC as i32)),
+                Ok(bytes) => {
+                    written += bytes;
+                    self.size += wide(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
+            }
+            if let Err(error) = &result
+                && Halt::of("write", "current", error) == Halt::Full
+                && self.make_room()
+            {
+                result = Ok(());
+            }
+        }
+        desk.out.drain(..written);
+        result.map_err(|error| {
+            let halt = Halt::of("write", "current", &error);
+            if halt != Halt::Full {
+                // The file itself may be stale (a server went away): open it anew.
+                self.files = None;
+            }
+            halt
+        })
+    }
+
+    /// On a full disk: deletes the oldest file, if the config's N allows one to go.
+    pub(super) fn make_room(&self) -> bool {
+        let (Some(min), Ok(olds)) = (self.settings().min, dir::list(&self.path)) else {
+            return false;
+        };
+        if self.settings().keep != 0 && min >= self.settings().keep {
+            return false;
+        }
+        let busy = self.work.as_ref().map(|work| work.old.at);
+        // N0 means that every old file may go; for `surplus` zero means that all stay.
+        let goes = match min {
+            0 => olds
+                .iter()
+                .filter(|old| Some(old.at) != busy)
+                .min()
+                .copied(),
+            min => surplus(&olds, min, self.habits.surplus, busy)
+                .first()
+                .copied(),
+        };
+        goes.is_some_and(|old| fs::remove_file(self.path.join(old.name())).is_ok())
+    }
+
+    /// Opens the directory, or sees (once a second) that `current` is still in its place.
+    pub(super) fn be_open(&mut self, now: Now) -> Result<(), Halt> {
+        let second = now.mono_ns / 1_000_000_000;
+        if let Some(files) = &self.files {
+            if second == self.checked_s || dir::in_place(&self.path, files) {
+                self.checked_s = second;
+                return Ok(());
+            }
+            // Removed or renamed under us. The lock is let go too: it is that directory's.
+            self.files = None;
+        }
+        let opened = dir::open(&self.path, self.habits, now.wall)?;
+        let position = self.position();
+        self.size = opened.size;
+        self.begin = position.saturating_sub(opened.size);
+        self.floor = self.begin;
+        self.begun_ns = now.mono_ns;
+        self.checked_s = second;
+        self.rotation_due = false;
+        self.read_config();
+        self.files = Some(opened.files);
+        if !self.opened_once {
+            self.opened_once = true;
+            if opened.within_a_line && self.habits.open_line_goes_on {
+                self.lines = Lines::within_a_line();
+            }
+            if self.habits.unprocessed_are_taken_up {
+                self.process_left_over(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rotation.
+    pub(super) fn turn_over(&mut self, desk: &mut Desk, now: Now) -> Result<(), Halt> {
+        if self.size == 0 {
+            self.rotation_due = false;
+            return Ok(());
+        }
+        if self.work.is_some() {
+            return Err(Halt::Processing);
+        }
+        let kind = match self.settings().processor() {
+            Some(_) => Kind::Unprocessed,
+            None => Kind::Saved,
+        };
+        let renamed = dir::list(&self.path)
+            .and_then(|olds| dir::rename_current(&self.path, &olds, kind, now.wall));
+        let old = match renamed {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The directory or `current` is gone: begin anew instead.
+                self.files = None;
+                return self.be_open(now);
+            }
+            Err(error) => return Err(Halt::of("rename", "current", &error)),
+        };
+        self.rotation_due = false;
+        self.begin += self.size;
+        self.size = 0;
+        self.begun_ns = now.mono_ns;
+        if let Some(files) = self.files.take() {
+            if let Some(mode) = self.habits.rotated_mode {
+                let _ = files.current.set_permissions(Permissions::from_mode(mode));
+            }
+            let (files, rotated) = dir::renew(&self.path, self.habits, files)?;
+            self.files = Some(files);
+            desk.sync(rotated, self.habits.sync_inline);
+        }
+        self.clean_up();
+        if kind == Kind::Unprocessed {
+            self.process(old, now);
+        }
+        Ok(())
+    }
+
+    /// Deletes what a rotation makes superfluous. What can't be deleted now is tried at the next
+    /// one: no reason to stop logging.
+    pub(super) fn clean_up(&self) {
+        let Ok(olds) = dir::list(&self.path) else {
+            return;
+        };
+        let unfinished = olds.iter().filter(|old| old.kind == Kind::Unfinished);
+        let beyond = surplus(&olds, self.settings().keep, self.habits.surplus, None);
+        for old in unfinished.chain(&beyond) {
+            let _ = fs::remove_file(self.path.join(old.name()));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! svlogd's processor: a shell command through which each rotated file goes.
+//!
+//! The command reads `@TIME.u` and writes `@TIME.t`; descriptor 4 is the state that its
+//! predecessor left, 5 the one that it leaves. Its end is seen on a pidfd, so that nobody waits
+//! for it; only the next rotation of the same log does.
+
+use super::rotate::{Kind, Old};
+use crate::sys;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+
+/// Places descriptors 4 and 5 and becomes `sh -c COMMAND`: done by the shell, since doing it
+/// between fork and exec would be unsafe code for the sake of a rare case.
+const PLACE_STATES: &str = r#"exec 4<state 5>newstate && exec /bin/sh -c "$1""#;
+
+/// A command at work on one file.
+#[derive(Debug)]
+pub struct Processor {
+    child: Child,
+    pidfd: OwnedFd,
+    old: Old,
+}
+
+impl Processor {
+    /// Starts the command on an unprocessed file.
+    pub fn start(dir: &Path, command: &[u8], old: Old) -> io::Result<Processor> {
+        let input = File::open(dir.join(old.with(Kind::Unprocessed).name()))?;
+        let output = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(dir.join(old.with(Kind::Unfinished).name()))?;
+        state_file(dir, "state", false)?;
+        state_file(dir, "newstate", true)?;
+        let child = Command::new("/bin/sh")
+            .args(["-c", PLACE_STATES, "sh"])
+            .arg(std::ffi::OsStr::from_bytes(command))
+            .current_dir(dir)
+            .stdin(input)
+            .stdout(output)
+            .spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        // Not reaped yet, so the number is still its own.
+        let pidfd = sys::pidfd_open(nix::unistd::Pid::from_raw(pid))?;
+        Ok(Processor { child, pidfd, old })
+    }
+
+    pub fn old(&self) -> Old {
+        self.old
+    }
+
+    /// Readable when the command has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How it ended; None while it works.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Takes what the command made as the rotated file, then lets its input go.
+    pub fn accept(&self, dir: &Path, mode: u32) -> io::Result<()> {
+        let made = dir.join(self.old.with(Kind::Unfinished).name());
+        fs::set_permissions(&made, Permissions::from_mode(mode))?;
+        fs::rename(&made, dir.join(self.old.with(Kind::Saved).name()))?;
+        fs::remove_file(dir.join(self.old.with(Kind::Unprocessed).name()))?;
+        fs::rename(dir.join("newstate"), dir.join("state"))
+    }
+
+    /// Throws away what a failed command made.
+    pub fn reject(&self, dir: &Path) {
+        // Left over, it is deleted at the next rotation.
+        let _ = fs::remove_file(dir.join(self.old.with(Kind::Unfinished).name()));
+    }
+}
+
+fn state_file(dir: &Path, name: &str, empty: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options
+        .append(!empty)
+        .write(true)
+        .create(true)
+        .truncate(empty);
+    options.mode(0o644).open(dir.join(name)).map(drop)
+}

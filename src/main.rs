@@ -1,0 +1,21 @@
+//! Which program was called? The parts of the supervisor know each other by argv[0]; everything
+//! else is the command line for people.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let called = args.first().map(Path::new).and_then(Path::file_name);
+    let rest = args.get(1..).unwrap_or_default();
+    match called.and_then(|name| name.to_str()) {
+        Some("outlast-keeper") => ExitCode::from(outlast::keeper::main(rest)),
+        Some("outlast-super") => ExitCode::from(outlast::supervisor::main(rest)),
+        Some("outlast-scribe") => {
+            ExitCode::from(u8::try_from(outlast::scribe::run(rest)).unwrap_or(1))
+        }
+        Some("outlast-launch") => outlast::launch::carry::main(),
+        _ => outlast::cli::main(args),
+    }
+}

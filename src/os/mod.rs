@@ -1,0 +1,11 @@
+//! The system, in types: clocks, users, limits, paths, descriptors over sockets.
+//!
+//! Small synchronous pieces that every room above may use. Nothing here decides anything.
+
+pub mod clock;
+pub mod fds;
+pub mod limits;
+pub mod paths;
+pub mod pidfd;
+pub mod step;
+pub mod users;

@@ -1,0 +1,315 @@
+//! A writer: the thread that reads the pipes and writes the logs of one file system.
+//!
+//! Synchronous; it may wait for its disk as long as it takes, since nobody waits for it.
+
+use super::echo::Echo;
+use super::link::Report;
+use super::mail::{Inbox, Post, mailbox};
+use super::slot::{PROCESSOR, Slot};
+use crate::log::engine::Desk;
+pub use crate::log::engine::End;
+use crate::log::settings::Settings;
+use crate::os::clock;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Read from a pipe at once; a pipe's usual size.
+const READ_BYTES: usize = 64 * 1024;
+/// ... while the disk is full, so that ten thousand waiting logs hold little.
+const CAUTIOUS_BYTES: usize = 4096;
+/// Logs looked at between two looks at the messages.
+const EVENTS_MAX: usize = 64;
+/// The bell, among the ids of logs.
+const BELL: u64 = u64::MAX;
+
+/// What a lane is told.
+#[derive(Debug)]
+pub enum Job {
+    Attach {
+        id: u32,
+        name: Box<str>,
+        dir: Box<Path>,
+        settings: Settings,
+        pipe: OwnedFd,
+    },
+    Detach {
+        id: u32,
+    },
+    RunStarts {
+        id: u32,
+    },
+    RunEnded {
+        id: u32,
+    },
+    Tail {
+        token: u64,
+        id: u32,
+        lines: u32,
+        current: bool,
+    },
+    Rotate {
+        id: u32,
+    },
+    /// The answer to `Report::Ask`.
+    Asked {
+        id: u32,
+    },
+    Finish {
+        end: End,
+        within: Duration,
+    },
+}
+
+/// What the logs of a lane share.
+pub struct Tools {
+    pub number: usize,
+    pub epoll: Epoll,
+    pub reports: Post<Report>,
+    pub desk: Desk,
+    pub buffer: Vec<u8>,
+    /// When a log wants to be resumed. Times that a log has given up since are passed over.
+    pub timers: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The disk was full when it was last written.
+    pub full: bool,
+    /// There is a supervisor that can be asked.
+    pub linked: bool,
+    pub echo: Option<Arc<Echo>>,
+}
+
+struct Lane {
+    tools: Tools,
+    inbox: Inbox<Job>,
+    slots: HashMap<u32, Box<Slot>>,
+    /// Attached and not opened: done when there is nothing else to do.
+    unopened: VecDeque<u32>,
+    leaving: Option<(End, u64)>,
+}
+
+/// Starts a lane.
+pub fn start(
+    number: usize,
+    reports: Post<Report>,
+    echo: Option<Arc<Echo>>,
+) -> io::Result<Post<Job>> {
+    let (post, inbox) = mailbox()?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(inbox.bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+    let tools = Tools {
+        number,
+        epoll,
+        reports,
+        desk: Desk::default(),
+        buffer: vec![0; READ_BYTES],
+        timers: BinaryHeap::new(),
+        full: false,
+        linked: true,
+        echo,
+    };
+    let mut lane = Lane {
+        tools,
+        inbox,
+        slots: HashMap::new(),
+        unopened: VecDeque::new(),
+        leaving: None,
+    };
+    std::thread::Builder::new()
+        .name(format!("outlast-lane-{number}"))
+        .spawn(move || lane.run())?;
+    Ok(post)
+}
+
+impl Lane {
+    fn run(&mut self) {
+        let mut events = [EpollEvent::empty(); EVENTS_MAX];
+        loop {
+            let count = match self.tools.epoll.wait(&mut events, self.timeout()) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                // Only a programming error can cause it; without epoll there is no lane.
+                Err(errno) => panic!("epoll_wait: {errno}"),
+            };
+            let happened = events.iter().take(count).map(EpollEvent::data);
+            // Messages first: a start that was told counts for the output that came after it.
+            if happened.clone().any(|data| data == BELL) {
+                for job in self.inbox.take() {
+                    self.heed(job);
+                }
+            }
+            for data in happened.filter(|data| *data != BELL) {
+                self.happened(data);
+            }
+            self.fire();
+            if count == 0
+                && let Some(id) = self.unopened.pop_front()
+            {
+                self.with(id, Slot::open);
+            }
+            if self.leave() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for ever when nothing is under way.
+    fn timeout(&self) -> EpollTimeout {
+        if !self.unopened.is_empty() {
+            return EpollTimeout::ZERO;
+        }
+        let timer = self.tools.timers.peek().map(|Reverse((at, _))| *at);
+        let leave = self.leaving.map(|(_, until)| until);
+        let Some(at) = [timer, leave].into_iter().flatten().min() else {
+            return EpollTimeout::NONE;
+        };
+        let ns = at.saturating_sub(clock::monotonic_ns());
+        let ms = i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX);
+        EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    /// Does something with a log, if it is still there, and sets its timer and its listening anew.
+    fn with(&mut self, id: u32, action: impl FnOnce(&mut Slot, &mut Tools)) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            action(slot, &mut self.tools);
+            slot.settle(&mut self.tools);
+        }
+    }
+
+    fn heed(&mut self, job: Job) {
+        match job {
+            Job::Attach {
+                id,
+                name,
+                dir,
+                settings,
+                pipe,
+            } => self.attach(id, name, &dir, settings, pipe),
+            Job::Detach { id } => {
+                let mut gone = false;
+                self.with(id, |slot, tools| gone = slot.detach(tools));
+                if gone {
+                    self.remove(id);
+                }
+            }
+            Job::RunStarts { id } => self.with(id, Slot::run_starts),
+            Job::RunEnded { id } => self.with(id, Slot::run_ended),
+            Job::Tail {
+                token,
+                id,
+                lines,
+                current,
+            } => self.with(id, |slot, tools| slot.tail(token, lines, current, tools)),
+            Job::Rotate { id } => self.with(id, Slot::rotate),
+            Job::Asked { id } => self.with(id, Slot::asked),
+            Job::Finish { end, within } => self.finish(end, within),
+        }
+    }
+
+    fn attach(&mut self, id: u32, name: Box<str>, dir: &Path, settings: Settings, pipe: OwnedFd) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            if slot.dir() == dir {
+                return self.with(id, |slot, _| slot.set(settings, pipe));
+            }
+            // What was read so far belongs to the old directory.
+            slot.empty(End::Line, &mut self.tools);
+        }
+        let slot = Box::new(Slot::new(id, name, dir, settings, pipe));
+        if let Some(old) = self.slots.insert(id, slot) {
+            let (name, bytes) = old.close();
+            if bytes > 0 {
+                eprintln!("outlast-scribe: {name}: {bytes} bytes lost with its old log directory");
+            }
+        }
+        self.unopened.push_back(id);
+        self.with(id, |_, _| {});
+    }
+
+    fn happened(&mut self, data: u64) {
+        let Ok(id) = u32::try_from(data & !PROCESSOR) else {
+            return;
+        };
+        if data & PROCESSOR == 0 {
+            self.with(id, Slot::readable);
+        } else {
+            self.resume(id);
+        }
+    }
+
+    fn fire(&mut self) {
+        while let Some(Reverse((at, id))) = self.tools.timers.peek().copied() {
+            if at > clock::monotonic_ns() {
+                return;
+            }
+            self.tools.timers.pop();
+            if self
+                .slots
+                .get(&id)
+                .is_some_and(|slot| slot.wakes_at() == Some(at))
+            {
+                self.resume(id);
+            }
+        }
+    }
+
+    fn resume(&mut self, id: u32) {
+        let mut gone = false;
+        self.with(id, |slot, tools| {
+            slot.resume(tools);
+            gone = slot.owes_detach() && slot.detach(tools);
+        });
+        if gone {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        self.slots.remove(&id);
+        // If the disk is still full, the next who is told so says it again.
+        self.tools.full = false;
+    }
+
+    fn finish(&mut self, end: End, within: Duration) {
+        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        self.leaving = Some((end, clock::monotonic_ns().saturating_add(within)));
+        self.tools.linked = false;
+        self.unopened.clear();
+    }
+
+    /// When it is to end: lets go of what is written out. True when nothing is left to do.
+    fn leave(&mut self) -> bool {
+        let Some((end, until)) = self.leaving else {
+            return false;
+        };
+        let tools = &mut self.tools;
+        self.slots.retain(|_, slot| {
+            let stays = !slot.empty(end, tools);
+            if stays {
+                slot.settle(tools);
+            }
+            stays
+        });
+        if !self.slots.is_empty() && clock::monotonic_ns() < until {
+            return false;
+        }
+        let closed = self.slots.drain().map(|(_, slot)| slot.close());
+        let lost = closed.filter(|(_, bytes)| *bytes > 0).collect();
+        self.tools.reports.send(Report::Done { lost });
+        true
+    }
+}
+
+impl Tools {
+    /// How much to read at once.
+    pub fn read_bytes(&self) -> usize {
+        if self.full {
+            CAUTIOUS_BYTES
+        } else {
+            self.buffer.len()
+        }
+    }
+}

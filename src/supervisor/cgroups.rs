@@ -1,0 +1,93 @@
+//! Control groups (version 2 only), for services whose scope is `tree`.
+//!
+//! Each gets one below our own group, when that may be written; without, the tree is followed by
+//! parentage. No controllers are switched on here.
+
+use nix::unistd::{AccessFlags, access};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The directory below which this supervisor may make groups.
+pub struct Cgroups {
+    base: PathBuf,
+}
+
+impl Cgroups {
+    /// None when there is no cgroup2 mount or it can't be written. Makes nothing yet: most
+    /// supervisors have no service that wants a group.
+    pub fn find(keeper: i32) -> Option<Cgroups> {
+        let mounts = procfs::process::Process::myself().ok()?.mountinfo().ok()?;
+        let mount = mounts
+            .into_iter()
+            .find(|mount| mount.fs_type == "cgroup2")?
+            .mount_point;
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let ours = mount.join(own);
+        let may = access(&ours, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+        may.then(|| Cgroups {
+            base: ours.join(format!("outlast-{keeper}")),
+        })
+    }
+
+    /// Makes the group of this service, or finds it.
+    pub fn make(&self, service: &str) -> Option<PathBuf> {
+        let group = self.base.join(service);
+        fs::create_dir_all(&group).ok().map(|()| group)
+    }
+
+    /// Removes the groups, as far as they are empty.
+    pub fn clean(&self) {
+        let groups = fs::read_dir(&self.base).into_iter().flatten().flatten();
+        for group in groups.filter(|group| group.path().is_dir()) {
+            remove(&group.path());
+        }
+        let _ = fs::remove_dir(&self.base);
+    }
+}
+
+/// Removes a group and those that the service made below it, as far as they are empty.
+pub fn remove(group: &Path) {
+    let inner = fs::read_dir(group).into_iter().flatten().flatten();
+    for inner in inner.filter(|inner| inner.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove(&inner.path());
+    }
+    let _ = fs::remove_dir(group);
+}
+
+/// The processes in a group and in those below it.
+pub fn members(group: &Path) -> Vec<i32> {
+    let list = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut all: Vec<i32> = list.lines().filter_map(|line| line.parse().ok()).collect();
+    let inner = fs::read_dir(group).into_iter().flatten().flatten();
+    for inner in inner.filter(|inner| inner.file_type().is_ok_and(|kind| kind.is_dir())) {
+        all.extend(members(&inner.path()));
+    }
+    all
+}
+
+/// KILL to all of a group at once (Linux 5.14); false when the kernel can't.
+pub fn kill(group: &Path) -> bool {
+    fs::write(group.join("cgroup.kill"), "1").is_ok()
+}
+
+/// How many processes of the group the kernel has ended for want of memory; None without the
+/// memory controller.
+pub fn oom_kills(group: &Path) -> Option<u64> {
+    let events = fs::read_to_string(group.join("memory.events")).ok()?;
+    events
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .parse()
+        .ok()
+}
+
+/// The same for the whole machine (proc(5), /proc/vmstat, Linux 4.13).
+pub fn oom_kills_anywhere() -> Option<u64> {
+    let counters = super::leftovers::read_proc(Path::new("/proc/vmstat")).ok()?;
+    counters
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .parse()
+        .ok()
+}

@@ -1,0 +1,170 @@
+//! The supervisor's own lines: on stderr for whoever watches, in daily files below the log root.
+//!
+//! Both are written by threads of their own, because the supervisor may not wait for a disk or for
+//! a terminal that somebody has stopped.
+
+use std::fmt::{self, Write};
+use std::io::IsTerminal;
+use std::path::Path;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, time::FormatTime};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+
+/// Lines that may wait for a slow stderr or disk; beyond it they are counted and left out.
+const LINES_WAITING_MAX: usize = 2_048;
+/// Daily files kept.
+const FILES_MAX: usize = 14;
+/// Names shorter than this are padded to it, so that the lines of several services align, also with
+/// what the scribe's echo writes between them.
+const NAME_WIDTH: usize = 12;
+
+/// Keeps the writers going; dropping it writes out what waits.
+pub struct Diagnostics {
+    _guards: Vec<WorkerGuard>,
+}
+
+/// Sets the writers up for this process. A log root that can't be written costs the file only;
+/// the returned text says why.
+pub fn start(log_root: &Path) -> (Diagnostics, Option<String>) {
+    let (stderr, guard) = slow(std::io::stderr());
+    let mut guards = vec![guard];
+    let screen = tracing_subscriber::fmt::layer()
+        .with_writer(stderr)
+        .with_ansi(false)
+        .event_format(Lines {
+            stamped: false,
+            colour: colour(),
+        });
+    let file = std::fs::create_dir_all(log_root)
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            RollingFileAppender::builder()
+                .rotation(Rotation::DAILY)
+                .filename_prefix("outlast")
+                .filename_suffix("log")
+                .max_log_files(FILES_MAX)
+                .build(log_root)
+                .map_err(|error| error.to_string())
+        });
+    let (file, trouble) = match file {
+        Ok(file) => {
+            let (file, guard) = slow(file);
+            guards.push(guard);
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(file)
+                .with_ansi(false)
+                .event_format(Lines {
+                    stamped: true,
+                    colour: false,
+                });
+            (Some(layer), None)
+        }
+        Err(error) => {
+            let text = format!(
+                "cannot keep a log of my own in {}: {error}; these lines go to stderr only; \
+                 make it writable or choose another place with --log-root",
+                log_root.display()
+            );
+            (None, Some(text))
+        }
+    };
+    // Each command that was taken is a debug event: of use to who debugs the supervisor only.
+    let subscriber = tracing_subscriber::registry()
+        .with(LevelFilter::INFO)
+        .with(screen)
+        .with(file);
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    (Diagnostics { _guards: guards }, trouble)
+}
+
+fn slow(writer: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_WAITING_MAX)
+        .thread_name("outlast-diary")
+        .finish(writer)
+}
+
+fn colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
+}
+
+/// `name * message`, or with time and level in front.
+struct Lines {
+    stamped: bool,
+    /// What is wrong stands out among what is as it should be.
+    colour: bool,
+}
+
+impl Lines {
+    /// What begins and what ends a line's colour.
+    fn paint(&self, level: Level) -> (&'static str, &'static str) {
+        match level {
+            Level::ERROR if self.colour => ("\x1b[31m", "\x1b[0m"),
+            Level::WARN if self.colour => ("\x1b[33m", "\x1b[0m"),
+            _ => ("", ""),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    service: Option<String>,
+    message: String,
+}
+
+impl Visit for Found {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "service" {
+            self.service = Some(value.to_owned());
+        } else if field.name() == "message" {
+            self.message.push_str(value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else if field.name() == "service" {
+            self.service = Some(format!("{value:?}"));
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut found = Found::default();
+        event.record(&mut found);
+        if self.stamped {
+            tracing_subscriber::fmt::time::SystemTime.format_time(&mut writer)?;
+            write!(writer, " {:5} ", event.metadata().level())?;
+        }
+        let name = found.service.as_deref().unwrap_or("outlast");
+        let (begin, end) = self.paint(*event.metadata().level());
+        for (number, line) in found.message.lines().enumerate() {
+            // What a definition contains may not write to the terminal.
+            let clean: String = line
+                .chars()
+                .map(|c| if c.is_control() && c != '\t' { '?' } else { c })
+                .collect();
+            let mark = if number == 0 { '*' } else { ' ' };
+            writeln!(writer, "{begin}{name:NAME_WIDTH$} {mark} {clean}{end}")?;
+        }
+        Ok(())
+    }
+}

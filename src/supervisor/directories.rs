@@ -1,0 +1,252 @@
+//! News of the disk thread: what is in the service directories, turned into events.
+
+use super::disk::{Job, News, Opened};
+use super::hear::key;
+use super::place::Place;
+use super::vocab::{Event, Failure, Role, ServiceId};
+use super::watched::Woken;
+use super::{ADOPTIONS_MAX, Supervisor, WAITING_MAX, disk};
+use crate::ipc::wire::{SLOT_LOCK, ToKeeper};
+use crate::launch::report::Words;
+use crate::machine::spec::Spec;
+use crate::svdir::load::{Definition, Findings};
+use crate::svdir::scan::Scan;
+use crate::svdir::supervise::OpenError;
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+
+impl Supervisor {
+    pub fn news(&mut self, news: News) {
+        match news {
+            News::Scanned(Ok(scan)) => self.scanned(&scan),
+            News::Scanned(Err(error)) => {
+                let dir = self.settings.dir.display();
+                tracing::warn!("cannot read {dir}: {error}; services go on as they are");
+            }
+            News::Opened { id, opened } => self.opened(id, opened),
+            News::Unreadable { id, error } => {
+                self.adopting.remove(&id);
+                let reason = format!("cannot open its directory: {error}");
+                self.queue.push_back((id, Event::Invalid(reason)));
+            }
+            News::Loaded { id, loaded } => self.loaded(id, *loaded),
+            News::Explained {
+                id,
+                pid,
+                failure,
+                words,
+            } => self.explained(id, pid, failure, words),
+            News::Settled { ticket } => self.settled(ticket),
+            News::Unwritable { id, error } => {
+                if let Some(place) = self.places.get_mut(&id) {
+                    let text = format!("cannot write its supervise directory: {error}");
+                    tracing::warn!(service = &*place.name, "{text}; sv shows an old state");
+                    place.supervise_trouble = Some(text);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn scanned(&mut self, scan: &Scan) {
+        if !matches!(self.stage, super::Stage::Serving) {
+            return;
+        }
+        for (name, why) in &scan.odd {
+            if self.desk.odd.insert(name.clone()) {
+                tracing::warn!(service = name.as_str(), "left out: {why}");
+            }
+        }
+        let found: BTreeSet<&str> = scan.found.iter().map(|found| found.name.as_str()).collect();
+        let gone: Vec<ServiceId> = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.main.is_none() && !found.contains(&*place.name))
+            .map(|(id, _)| *id)
+            .collect();
+        // What comes back under such a name later is another one.
+        self.desk
+            .let_go
+            .retain(|name| found.contains(name.as_str()));
+        for id in gone {
+            if let Some(place) = self.places.get_mut(&id) {
+                place.removed = true;
+            }
+            self.event(id, Event::Removed);
+        }
+        for found in &scan.found {
+            let known = self.fleet.by_name(&found.name);
+            if known.is_none() && self.desk.let_go.contains(&found.name) {
+                continue;
+            }
+            let new = known.is_none();
+            let id = known.unwrap_or_else(|| self.add(&found.name, None));
+            let Some(place) = self.places.get_mut(&id) else {
+                continue;
+            };
+            let inode = Some((found.dev, found.ino));
+            let adopted = place.inode.is_some();
+            // It was on its way out, or another directory stands under its name.
+            let changed = place.removed || place.inode != inode;
+            place.inode = inode;
+            if new || !adopted {
+                self.to_adopt.push_back(id);
+            } else if changed {
+                self.disk.give(Job::Read {
+                    name: found.name.clone(),
+                });
+            }
+        }
+    }
+
+    /// Has directories opened, a few at a time.
+    pub fn adopt_some(&mut self) {
+        while self.adopting.len() < ADOPTIONS_MAX && self.keeper.waiting() < WAITING_MAX {
+            let Some(id) = self.to_adopt.pop_front() else {
+                return;
+            };
+            // It may have gone before its turn came.
+            if let Some(place) = self.places.get(&id) {
+                self.adopting.insert(id);
+                self.disk.give(Job::Adopt {
+                    id,
+                    name: place.name.to_string(),
+                    held: place.locked,
+                });
+            }
+        }
+    }
+
+    pub fn add(&mut self, name: &str, main: Option<ServiceId>) -> ServiceId {
+        let id = self.fleet.add(self.now(), name, main);
+        let dir = self.settings.dir.join(name);
+        let place = Box::new(Place::new(name, main, &dir));
+        self.places.insert(id, place);
+        self.entrust(id);
+        id
+    }
+
+    fn opened(&mut self, id: ServiceId, opened: Result<Opened, OpenError>) {
+        self.adopting.remove(&id);
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        match opened {
+            Ok(opened) => {
+                place.directory = Some(opened.directory);
+                let control = opened.fifos.control;
+                if let Err(error) = self.watched.add(&control, Woken::Fifo(id)) {
+                    tracing::warn!(
+                        service = &*place.name,
+                        "cannot watch supervise/control: {error}"
+                    );
+                }
+                place.control = Some(control);
+                place.ok = Some(opened.fifos.ok);
+                place.supervise_trouble = None;
+                if let Some(lock) = opened.lock {
+                    place.locked = true;
+                    let store = ToKeeper::Store {
+                        id: id.0,
+                        slot: SLOT_LOCK,
+                    };
+                    let _ = self.keeper.send(&store, &[lock.as_fd()]);
+                }
+                self.mark(id);
+            }
+            Err(error @ OpenError::Locked(_)) => {
+                let reason = error.to_string();
+                self.queue.push_back((id, Event::Invalid(reason)));
+                return;
+            }
+            Err(error @ (OpenError::NotAFifo(_) | OpenError::Io { .. })) => {
+                // It runs all the same; only sv can't reach it.
+                let text = error.to_string();
+                tracing::warn!(
+                    service = &*place.name,
+                    "{text}; it runs, but sv can't see it"
+                );
+                place.supervise_trouble = Some(text);
+                place.directory = disk::open_directory(&place.dir).ok();
+            }
+        }
+        let place = self.places.get_mut(&id);
+        if let Some(spec) = place.and_then(|place| place.waiting.take()) {
+            self.queue.push_back((id, Event::Defined(spec)));
+        }
+    }
+
+    fn loaded(&mut self, id: ServiceId, loaded: Result<Definition, Findings>) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        let definition = match loaded {
+            Ok(definition) => definition,
+            Err(findings) => {
+                self.desk.findings.insert(id, findings.text.clone());
+                self.queue
+                    .push_back((id, Event::Invalid(findings.headline)));
+                return;
+            }
+        };
+        self.desk.findings.remove(&id);
+        // Only now it is back for the machine too; until then its end is still that of the old one.
+        place.removed = false;
+        for warning in &definition.warnings {
+            if !place.warnings.contains(warning) {
+                tracing::warn!(service = &*place.name, "{warning}");
+            }
+        }
+        place.warnings = definition.warnings;
+        self.prepare_output(id, &definition.spec);
+        self.queue
+            .push_back((id, Event::Defined(Box::new(definition.spec))));
+        self.queue.push_back((id, Event::Touched));
+        self.log_service(id, definition.log);
+        self.mark(id);
+    }
+
+    /// `log/` has come, changed or gone.
+    fn log_service(&mut self, main: ServiceId, spec: Option<Spec>) {
+        let existing = self.fleet.log_of(main);
+        match (existing, spec) {
+            (None, None) => {}
+            (Some(id), None) => self.queue.push_back((id, Event::Removed)),
+            (existing, Some(spec)) => {
+                let Some(place) = self.places.get(&main) else {
+                    return;
+                };
+                let name = place.name.clone();
+                let id = existing.unwrap_or_else(|| self.add(&format!("{name}/log"), Some(main)));
+                let Some(place) = self.places.get_mut(&id) else {
+                    return;
+                };
+                if place.directory.is_none() {
+                    // Its directory is opened first.
+                    let held = place.locked;
+                    if place.waiting.replace(Box::new(spec)).is_some() {
+                        return;
+                    }
+                    self.disk.give(Job::AdoptLog {
+                        id,
+                        main: name.to_string(),
+                        held,
+                    });
+                    return;
+                }
+                self.queue.push_back((id, Event::Defined(Box::new(spec))));
+                self.queue.push_back((id, Event::Touched));
+            }
+        }
+    }
+
+    fn explained(&mut self, id: ServiceId, pid: i32, mut failure: Failure, found: Words) {
+        failure.class = found.class;
+        if let Some(place) = self.places.get_mut(&id) {
+            place.words = Some(found);
+        }
+        let role = Role::Run;
+        let event = Event::SpawnFailed { role, failure };
+        self.final_event(id, event, key(id, role), pid);
+    }
+}

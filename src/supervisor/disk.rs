@@ -1,0 +1,201 @@
+//! The thread that waits for disks, so that the supervisor never does.
+//!
+//! It scans, watches and reads service directories, opens and writes `supervise/`, and words the
+//! reasons of failed starts (which looks at files). The supervisor hands it jobs and takes news;
+//! status files are handed over by service, the newest replacing one not yet written.
+
+use super::vocab::{Failure, ServiceId};
+use crate::launch::report::Words;
+use crate::machine::spec::Spec;
+use crate::svdir::load::{Definition, Findings};
+use crate::svdir::scan::Scan;
+use crate::svdir::status::Status;
+use crate::svdir::supervise::{Fifos, OpenError};
+use hand::Hand;
+pub use hand::open_directory;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+mod hand;
+
+/// Something to be done. Answers come as [`News`].
+#[derive(Debug)]
+pub enum Job {
+    /// Read the scan directory, and every service directory again.
+    ReadAll,
+    /// Read the scan directory alone.
+    Scan,
+    /// A service directory that the scan found: open, watch and read it.
+    Adopt {
+        id: ServiceId,
+        name: String,
+        held: bool,
+    },
+    /// Open `supervise/` of its log service. `held`: the keeper has its lock already.
+    AdoptLog {
+        id: ServiceId,
+        main: String,
+        held: bool,
+    },
+    /// Read this one again.
+    Read {
+        name: String,
+    },
+    Forget {
+        name: String,
+        id: ServiceId,
+    },
+    Explain {
+        id: ServiceId,
+        pid: i32,
+        failure: Failure,
+        spec: Box<Spec>,
+        dir: PathBuf,
+    },
+    /// Tell when everything that has happened in the directories until now has been told.
+    Settle {
+        ticket: u64,
+    },
+    End,
+}
+
+/// What has been found out.
+pub enum News {
+    Scanned(io::Result<Scan>),
+    Opened {
+        id: ServiceId,
+        opened: Result<Opened, OpenError>,
+    },
+    /// The directory could not be opened at all.
+    Unreadable {
+        id: ServiceId,
+        error: io::Error,
+    },
+    Loaded {
+        id: ServiceId,
+        loaded: Box<Result<Definition, Findings>>,
+    },
+    Explained {
+        id: ServiceId,
+        pid: i32,
+        failure: Failure,
+        words: Words,
+    },
+    Settled {
+        ticket: u64,
+    },
+    /// `supervise/` could not be written; told once until it can be again.
+    Unwritable {
+        id: ServiceId,
+        error: io::Error,
+    },
+}
+
+/// Descriptors of a service directory and its `supervise/`.
+pub struct Opened {
+    pub directory: OwnedFd,
+    pub fifos: Fifos,
+    /// None when the keeper holds it already.
+    pub lock: Option<OwnedFd>,
+}
+
+/// A status to be written, and where.
+pub struct Write {
+    pub dir: Arc<PathBuf>,
+    pub status: Status,
+    /// For `supervise/down`; None leaves it.
+    pub down: Option<bool>,
+}
+
+type Writes = Arc<Mutex<BTreeMap<ServiceId, Write>>>;
+
+/// The supervisor's side.
+pub struct Disk {
+    jobs: std::sync::mpsc::Sender<Job>,
+    writes: Writes,
+    bell: UnixStream,
+    pub news: mpsc::UnboundedReceiver<News>,
+    reads_given: Cell<u64>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Disk {
+    pub fn start(scan_dir: PathBuf) -> io::Result<Disk> {
+        let (jobs, todo) = std::sync::mpsc::channel();
+        let (tell, news) = mpsc::unbounded_channel();
+        let (bell, ear) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ear.set_nonblocking(true)?;
+        let writes = Writes::default();
+        let hand = Hand::new(todo, tell, ear, Arc::clone(&writes), scan_dir)?;
+        let thread = std::thread::Builder::new()
+            .name("outlast-disk".into())
+            .stack_size(256 * 1024)
+            .spawn(move || hand.work())?;
+        Ok(Disk {
+            jobs,
+            writes,
+            bell,
+            news,
+            reads_given: Cell::new(0),
+            thread: Some(thread),
+        })
+    }
+
+    /// How many jobs have been given that read a directory. If it grows while a ticket is on its
+    /// way, not everything is told yet.
+    pub fn reads_given(&self) -> u64 {
+        self.reads_given.get()
+    }
+
+    pub fn give(&self, job: Job) {
+        match job {
+            Job::ReadAll
+            | Job::Scan
+            | Job::Adopt { .. }
+            | Job::AdoptLog { .. }
+            | Job::Read { .. } => {
+                self.reads_given.set(self.reads_given.get().wrapping_add(1));
+            }
+            Job::Forget { .. } | Job::Explain { .. } | Job::Settle { .. } | Job::End => {}
+        }
+        // The thread ends only with us.
+        let _ = self.jobs.send(job);
+        self.ring();
+    }
+
+    pub fn write(&self, id: ServiceId, write: Write) {
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = !writes.is_empty();
+        writes.insert(id, write);
+        drop(writes);
+        if !silent {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        // A full socket means that it has been rung.
+        let _ = io::Write::write(&mut &self.bell, &[1]);
+    }
+
+    /// Lets everything handed over be written, for at most `patience`.
+    pub fn end(&mut self, patience: Duration) {
+        self.give(Job::End);
+        let until = Instant::now() + patience;
+        while let Some(thread) = &self.thread {
+            if thread.is_finished() || Instant::now() > until {
+                break;
+            }
+            // Only at the very end, when nothing is served any more.
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}

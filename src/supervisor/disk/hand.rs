@@ -1,0 +1,503 @@
+//! The thread's side: one job after the other, then status files, then what inotify has to tell.
+
+use super::{Job, News, Opened, Writes};
+use crate::launch::report;
+use crate::machine::spec::Start;
+use crate::supervisor::vocab::ServiceId;
+use crate::svdir::load::{self, Definition, Findings};
+use crate::svdir::scan;
+use crate::svdir::supervise::{self, OpenError};
+use crate::svdir::watch::{Change, Watch, reliable};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// A directory that can't be started yet is given this long to be completed before anybody is
+/// told that it is broken: directories are filled file by file.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How often the scan directory is read where inotify tells nothing, and how often a directory
+/// is tried again that another supervisor holds, or that could not be opened for want of descriptors.
+const NET: Duration = Duration::from_secs(5);
+
+/// The identity of a file, for noticing that another one stands in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Inode(u64, u64);
+
+impl Inode {
+    fn at(path: &Path) -> Option<Inode> {
+        std::fs::metadata(path)
+            .ok()
+            .map(|found| Inode(found.dev(), found.ino()))
+    }
+}
+
+/// What the thread remembers of a service.
+#[derive(Debug)]
+struct Known {
+    id: ServiceId,
+    log: Option<ServiceId>,
+    /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
+    seen: [Option<Inode>; 3],
+    seen_log: [Option<Inode>; 3],
+}
+
+/// The thread's side.
+pub struct Hand {
+    todo: std::sync::mpsc::Receiver<Job>,
+    tell: mpsc::UnboundedSender<News>,
+    ear: UnixStream,
+    writes: Writes,
+    watch: Watch,
+    unreliable: bool,
+    scan_dir: PathBuf,
+    known: HashMap<String, Known>,
+    /// Directories that can't be started yet, and when that is told.
+    settling: BTreeMap<String, Instant>,
+    /// Directories to be tried again, since somebody else holds their lock or descriptors were
+    /// short; true for the one of the log service.
+    again: BTreeSet<(String, bool)>,
+    failed_writes: BTreeSet<ServiceId>,
+    /// Directories without their `supervise/`, and until when they may vanish in peace.
+    vanishing: BTreeMap<String, Instant>,
+}
+
+impl Hand {
+    pub fn new(
+        todo: std::sync::mpsc::Receiver<Job>,
+        tell: mpsc::UnboundedSender<News>,
+        ear: UnixStream,
+        writes: Writes,
+        scan_dir: PathBuf,
+    ) -> io::Result<Hand> {
+        Ok(Hand {
+            todo,
+            tell,
+            ear,
+            writes,
+            watch: Watch::new()?,
+            unreliable: !reliable(&scan_dir),
+            scan_dir,
+            known: HashMap::new(),
+            settling: BTreeMap::new(),
+            again: BTreeSet::new(),
+            failed_writes: BTreeSet::new(),
+            vanishing: BTreeMap::new(),
+        })
+    }
+
+    pub fn work(mut self) {
+        if self.watch.scan_directory(&self.scan_dir).is_err() {
+            self.unreliable = true;
+        }
+        let mut last_net = Instant::now();
+        loop {
+            self.wait(last_net);
+            loop {
+                match self.todo.try_recv() {
+                    Ok(Job::End) => return self.write_all(),
+                    Ok(job) => self.job(job),
+                    Err(_) => break,
+                }
+            }
+            self.write_all();
+            self.changes();
+            self.settle(false);
+            self.look_at_vanishing();
+            if last_net.elapsed() >= NET {
+                last_net = Instant::now();
+                self.net();
+            }
+        }
+    }
+
+    /// Until there is something to do; without a reason to look again, for ever.
+    fn wait(&mut self, last_net: Instant) {
+        let now = Instant::now();
+        let settled = self
+            .settling
+            .values()
+            .chain(self.vanishing.values())
+            .min()
+            .map(|at| at.saturating_duration_since(now));
+        let net = (self.unreliable || !self.again.is_empty())
+            .then(|| (last_net + NET).saturating_duration_since(now));
+        let patience = match settled.into_iter().chain(net).min() {
+            Some(patience) => {
+                let ms = u32::try_from(patience.as_millis())
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1);
+                PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+            }
+            None => PollTimeout::NONE,
+        };
+        let mut fds = [
+            PollFd::new(self.ear.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.watch.fd(), PollFlags::POLLIN),
+        ];
+        let _ = poll(&mut fds, patience);
+        let mut rung = [0u8; 256];
+        while matches!(io::Read::read(&mut &self.ear, &mut rung), Ok(count) if count > 0) {}
+    }
+
+    fn say(&self, news: News) {
+        let _ = self.tell.send(news);
+    }
+
+    fn job(&mut self, job: Job) {
+        match job {
+            Job::ReadAll => {
+                let _ = self.watch.scan_directory(&self.scan_dir);
+                self.say(News::Scanned(scan::scan(&self.scan_dir)));
+                let names: Vec<String> = self.known.keys().cloned().collect();
+                for name in names {
+                    self.read(&name, true);
+                }
+            }
+            Job::Scan => self.say(News::Scanned(scan::scan(&self.scan_dir))),
+            Job::Adopt { id, name, held } => {
+                let known = Known {
+                    id,
+                    log: None,
+                    seen: [None; 3],
+                    seen_log: [None; 3],
+                };
+                self.known.insert(name.clone(), known);
+                let dir = self.scan_dir.join(&name);
+                let _ = self.watch.service(&name, &dir);
+                if self.open(&name, &dir, false, held) {
+                    self.read(&name, false);
+                }
+            }
+            Job::AdoptLog { id, main, held } => {
+                if let Some(known) = self.known.get_mut(&main) {
+                    known.log = Some(id);
+                    known.seen_log = [None; 3];
+                }
+                let dir = self.scan_dir.join(&main).join("log");
+                self.open(&main, &dir, true, held);
+            }
+            Job::Read { name } => self.read(&name, true),
+            Job::Forget { name, id } => self.forget(&name, id),
+            Job::Explain {
+                id,
+                pid,
+                failure,
+                spec,
+                dir,
+            } => {
+                let words = report::words(&failure, &spec, &dir.to_string_lossy());
+                self.say(News::Explained {
+                    id,
+                    pid,
+                    failure,
+                    words,
+                });
+            }
+            Job::Settle { ticket } => {
+                if self.unreliable {
+                    self.net();
+                }
+                self.changes();
+                self.settle(true);
+                self.say(News::Settled { ticket });
+            }
+            Job::End => {}
+        }
+    }
+
+    fn forget(&mut self, name: &str, id: ServiceId) {
+        self.failed_writes.remove(&id);
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.remove(&id);
+        drop(writes);
+        match self.known.get_mut(name) {
+            Some(known) if known.id == id => {
+                self.known.remove(name);
+                self.watch.forget(name);
+                self.settling.remove(name);
+                self.again.retain(|(again, _)| again != name);
+            }
+            Some(known) if known.log == Some(id) => known.log = None,
+            Some(_) | None => {}
+        }
+    }
+
+    /// Opens a directory and its `supervise/`. False when another supervisor has it.
+    fn open(&mut self, name: &str, dir: &Path, log: bool, held: bool) -> bool {
+        let Some(id) = self.id(name, log) else {
+            return false;
+        };
+        let directory = match open_directory(dir) {
+            Ok(directory) => directory,
+            Err(error) => {
+                if is_shortage(&error) {
+                    self.again.insert((name.to_owned(), log));
+                } else {
+                    self.again.remove(&(name.to_owned(), log));
+                }
+                self.say(News::Unreadable { id, error });
+                return false;
+            }
+        };
+        let opened = if held && dir.join("supervise/lock").exists() {
+            supervise::fifos(dir).map(|fifos| (fifos, None))
+        } else {
+            supervise::open(dir).map(|whole| (whole.fifos, Some(whole.lock)))
+        };
+        let free = match &opened {
+            Err(OpenError::Locked(_)) => {
+                self.again.insert((name.to_owned(), log));
+                false
+            }
+            Ok(_) | Err(OpenError::NotAFifo(_) | OpenError::Io { .. }) => {
+                self.again.remove(&(name.to_owned(), log));
+                true
+            }
+        };
+        let seen = inodes(dir);
+        if let Some(known) = self.known.get_mut(name) {
+            *(if log {
+                &mut known.seen_log
+            } else {
+                &mut known.seen
+            }) = seen;
+        }
+        let opened = opened.map(|(fifos, lock)| Opened {
+            directory,
+            fifos,
+            lock,
+        });
+        self.say(News::Opened { id, opened });
+        free
+    }
+
+    fn id(&self, name: &str, log: bool) -> Option<ServiceId> {
+        let known = self.known.get(name)?;
+        if log { known.log } else { Some(known.id) }
+    }
+
+    /// Reads a definition; first opens again what was replaced under us.
+    fn read(&mut self, name: &str, check: bool) {
+        let Some(known) = self.known.get(name) else {
+            return;
+        };
+        let (id, log) = (known.id, known.log);
+        let (seen, seen_log) = (known.seen, known.seen_log);
+        let dir = self.scan_dir.join(name);
+        if !dir.is_dir() {
+            // The scan tells that it has gone.
+            return;
+        }
+        let here = inodes(&dir);
+        if check && here != seen {
+            if self.may_be_on_its_way_out(name, here, seen) {
+                return;
+            }
+            let _ = self.watch.service(name, &dir);
+            if !self.reopen(name, &dir, false, seen) {
+                return;
+            }
+        }
+        if check && log.is_some() {
+            let dir = dir.join("log");
+            if dir.is_dir() && inodes(&dir) != seen_log {
+                self.reopen(name, &dir, true, seen_log);
+            }
+        }
+        let loaded = load::load(&dir, name);
+        if check_startable(&loaded, &dir) {
+            self.settling.remove(name);
+            self.say(News::Loaded {
+                id,
+                loaded: Box::new(loaded),
+            });
+        } else {
+            self.settling
+                .entry(name.to_owned())
+                .or_insert_with(|| Instant::now() + SETTLE);
+        }
+    }
+
+    /// The same directory without its `supervise/`: most often it is being removed file by file, and
+    /// what we made in it anew would make that fail. So it is given a moment to vanish.
+    fn may_be_on_its_way_out(
+        &mut self,
+        name: &str,
+        here: [Option<Inode>; 3],
+        seen: [Option<Inode>; 3],
+    ) -> bool {
+        let bare = here[0] == seen[0] && here[1].is_none() && seen[1].is_some();
+        let now = Instant::now();
+        if !bare {
+            self.vanishing.remove(name);
+            return false;
+        }
+        let until = *self
+            .vanishing
+            .entry(name.to_owned())
+            .or_insert(now + SETTLE);
+        if until > now {
+            return true;
+        }
+        self.vanishing.remove(name);
+        false
+    }
+
+    /// Looks again at directories whose `supervise/` had been taken away.
+    fn look_at_vanishing(&mut self) {
+        let now = Instant::now();
+        let due: Vec<String> = self
+            .vanishing
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.read(&name, true);
+            self.vanishing.remove(&name);
+        }
+    }
+
+    fn reopen(&mut self, name: &str, dir: &Path, log: bool, seen: [Option<Inode>; 3]) -> bool {
+        // The same lock file: the keeper holds it. Another one: it has to be taken.
+        let held = seen[1].is_some() && inodes(dir)[1] == seen[1];
+        self.open(name, dir, log, held)
+    }
+
+    /// Tells of those that are still not complete, `at_once` even if they were not given their time.
+    fn settle(&mut self, at_once: bool) {
+        let now = Instant::now();
+        let due: Vec<String> = self
+            .settling
+            .iter()
+            .filter(|(_, at)| at_once || **at <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.settling.remove(&name);
+            let Some(id) = self.id(&name, false) else {
+                continue;
+            };
+            let dir = self.scan_dir.join(&name);
+            if dir.is_dir() {
+                let loaded = load::load(&dir, &name);
+                self.say(News::Loaded {
+                    id,
+                    loaded: Box::new(loaded),
+                });
+            }
+        }
+    }
+
+    fn changes(&mut self) {
+        let changes = self.watch.read().unwrap_or_else(|_| vec![Change::Scan]);
+        let mut names = BTreeSet::new();
+        let mut scan = false;
+        for change in changes {
+            match change {
+                Change::Scan => scan = true,
+                Change::Service(name) => drop(names.insert(name)),
+            }
+        }
+        if scan {
+            // The scan directory itself may be another one now.
+            let _ = self.watch.scan_directory(&self.scan_dir);
+            self.say(News::Scanned(scan::scan(&self.scan_dir)));
+            // A name may stand for another directory now.
+            let moved: Vec<String> = self
+                .known
+                .iter()
+                .filter(|(name, known)| Inode::at(&self.scan_dir.join(name)) != known.seen[0])
+                .map(|(name, _)| name.clone())
+                .collect();
+            names.extend(moved);
+        }
+        for name in names {
+            self.read(&name, true);
+        }
+    }
+
+    fn net(&mut self) {
+        if self.unreliable {
+            self.say(News::Scanned(scan::scan(&self.scan_dir)));
+            let names: Vec<String> = self.known.keys().cloned().collect();
+            for name in names {
+                self.read(&name, true);
+            }
+        }
+        for (name, log) in self.again.clone() {
+            let dir = self.scan_dir.join(&name);
+            let place = if log { dir.join("log") } else { dir };
+            if self.open(&name, &place, log, false) && !log {
+                self.read(&name, false);
+            }
+        }
+    }
+
+    fn write_all(&mut self) {
+        let writes = {
+            let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *writes)
+        };
+        for (id, write) in writes {
+            let mut done = supervise::write(&write.dir, &write.status);
+            if let Some(down) = write.down {
+                done = done.and_then(|()| supervise::mirror_down(&write.dir, down));
+            }
+            match done {
+                Ok(()) => drop(self.failed_writes.remove(&id)),
+                // The scan tells that it has gone.
+                Err(_) if !write.dir.exists() => {}
+                Err(error) => {
+                    if self.failed_writes.insert(id) {
+                        self.say(News::Unwritable { id, error });
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub fn open_directory(dir: &Path) -> io::Result<OwnedFd> {
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_PATH;
+    let file: File = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(dir)?;
+    Ok(file.into())
+}
+
+fn inodes(dir: &Path) -> [Option<Inode>; 3] {
+    [
+        Inode::at(dir),
+        Inode::at(&dir.join("supervise/lock")),
+        Inode::at(&dir.join("supervise/control")),
+    ]
+}
+
+/// Whether a start has a chance, as far as the directory alone tells.
+fn check_startable(loaded: &Result<Definition, Findings>, dir: &Path) -> bool {
+    let script = match loaded {
+        Ok(definition) => match definition.spec.start {
+            Start::Script => dir.join("run"),
+            Start::Exec(_) => return true,
+        },
+        Err(_) => return false,
+    };
+    std::fs::metadata(script).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
+}
+
+/// Nothing is wrong with the directory; a later try may work.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+}

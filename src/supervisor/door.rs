@@ -1,0 +1,342 @@
+//! The control socket's door: who comes in, how much they may say, and that nobody is waited for.
+//!
+//! A task a connection reads requests and writes answers; what they ask for is decided in the main
+//! loop (`requests`). Peer credentials decide: root and the supervisor's own user may.
+
+use crate::ipc::control::{Hello, REQUEST_BYTES_MAX, Request, Response, Trouble, VERSION};
+use nix::unistd::{Uid, geteuid};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+/// Connections served at once. When the last place is taken, the one that has been silent for
+/// longest and waits for nothing is closed; while all wait for answers, further ones wait in the
+/// kernel's queue.
+const CONNECTIONS_MAX: usize = 512;
+/// Requests of one connection under way at once; further ones are read when one is answered.
+const UNANSWERED_MAX: usize = 64;
+/// A client that does not read its answer for this long is left alone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request and the way back.
+pub struct Ask {
+    pub request: Request,
+    pub answer: mpsc::UnboundedSender<Response>,
+}
+
+/// Why the socket could not be opened.
+#[derive(Debug)]
+pub enum DoorError {
+    /// A living supervisor answers there.
+    Taken,
+    Io {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+/// Binds the socket, in place of one that nobody answers on any more.
+pub fn open(path: &Path) -> Result<UnixListener, DoorError> {
+    let failed = |what| move |error| DoorError::Io { what, error };
+    if let Some(parent) = path.parent() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)
+            .map_err(failed("make its directory"))?;
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(DoorError::Taken),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed("remove the old one"))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("look whether it is in use")(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed("bind it"))?;
+    // Others may connect, to be told that they may not; credentials decide, not the mode.
+    let open_to_all = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions(path, open_to_all).map_err(failed("set its mode"))?;
+    Ok(listener)
+}
+
+/// The socket's identity, so that at the end only our own is removed.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|found| (found.dev(), found.ino()))
+}
+
+/// Accepts as long as somebody takes the requests; then ends when all answers are written.
+pub async fn serve(listener: UnixListener, asks: mpsc::UnboundedSender<Ask>) {
+    serve_at_most(CONNECTIONS_MAX, listener, asks).await;
+}
+
+async fn serve_at_most(max: usize, listener: UnixListener, asks: mpsc::UnboundedSender<Ask>) {
+    let mut connections = JoinSet::new();
+    // It wakes who has waited longest first.
+    let make_room = Arc::new(Notify::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if connections.len() < max => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = asks.closed() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // A connection that breaks is the client's affair.
+                let (asks, make_room) = (asks.clone(), Arc::clone(&make_room));
+                let served = async move { drop(connection(stream, asks, &make_room).await) };
+                connections.spawn(served);
+            }
+            Err(error) => {
+                tracing::warn!("the control socket could not accept a client: {error}");
+                // Mostly for want of descriptors: accept(2) would fail again at once, for ever. Only
+                // this task pauses; connections that are open are served meanwhile.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= max {
+            make_room.notify_one();
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+fn may(uid: u32) -> bool {
+    uid == 0 || Uid::from_raw(uid) == geteuid()
+}
+
+async fn connection(
+    stream: UnixStream,
+    asks: mpsc::UnboundedSender<Ask>,
+    make_room: &Notify,
+) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let (read, mut write) = stream.into_split();
+    if !may(peer.uid()) {
+        tracing::warn!(
+            "refused a client of user id {}: not root, not ours",
+            peer.uid()
+        );
+        let message = format!(
+            "user id {} may not control this supervisor; only root and user id {} may",
+            peer.uid(),
+            geteuid()
+        );
+        return write_all(&mut write, &refusal(0, "not-allowed", message)).await;
+    }
+    let hello = Hello {
+        outlast: VERSION,
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: nix::unistd::getpid().as_raw(),
+    };
+    write_line(&mut write, &serde_json::to_vec(&hello)?).await?;
+    let (answer, mut answers) = mpsc::unbounded_channel();
+    let places = Semaphore::new(UNANSWERED_MAX);
+    let reading = read_requests(read, asks, answer, &places, make_room);
+    let writing = async {
+        while let Some(response) = answers.recv().await {
+            write_all(&mut write, &response).await?;
+            if response.id != 0 {
+                places.add_permits(1);
+            }
+        }
+        Ok(())
+    };
+    // The writer ends when the reader has gone and the last answer is written; a client that can't
+    // be written to is not read from any more either.
+    tokio::try_join!(reading, writing).map(drop)
+}
+
+/// Until a connection with nothing under way is the one to make room for others.
+async fn waits_for_nothing(places: &Semaphore, make_room: &Notify) {
+    let all = u32::try_from(UNANSWERED_MAX).unwrap_or(u32::MAX);
+    if places.acquire_many(all).await.is_ok() {
+        make_room.notified().await;
+    }
+}
+
+async fn read_requests(
+    mut read: OwnedReadHalf,
+    asks: mpsc::UnboundedSender<Ask>,
+    answer: mpsc::UnboundedSender<Response>,
+    places: &Semaphore,
+    make_room: &Notify,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut chunk = vec![0u8; 4096];
+    loop {
+        let count = tokio::select! {
+            count = read.read(&mut chunk) => count?,
+            () = asks.closed() => return Ok(()),
+            () = waits_for_nothing(places, make_room) => return Ok(()),
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        for part in chunk
+            .get(..count)
+            .unwrap_or_default()
+            .split_inclusive(|byte| *byte == b'\n')
+        {
+            line.extend_from_slice(part);
+            if line.len() > REQUEST_BYTES_MAX {
+                let message = format!("a request may have {REQUEST_BYTES_MAX} bytes at most");
+                let _ = answer.send(refusal(0, "too-long", message));
+                return Ok(());
+            }
+            if line.last() != Some(&b'\n') {
+                continue;
+            }
+            match understand(&line) {
+                Ok(None) => {}
+                Ok(Some(request)) => {
+                    // One more may be under way; given back with its answer.
+                    let Ok(place) = places.acquire().await else {
+                        return Ok(());
+                    };
+                    place.forget();
+                    if asks
+                        .send(Ask {
+                            request,
+                            answer: answer.clone(),
+                        })
+                        .is_err()
+                    {
+                        return Ok(());
+                    }
+                }
+                Err(message) => {
+                    let _ = answer.send(refusal(0, "bad-request", message));
+                }
+            }
+            line.clear();
+        }
+    }
+}
+
+/// None for an empty line.
+fn understand(line: &[u8]) -> Result<Option<Request>, String> {
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    // The library would take an array for an object whose fields come in order.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err("not a request: it must be a JSON object; see outlast-protocol(7)".into());
+    }
+    match serde_json::from_slice::<Request>(line) {
+        Ok(request) if request.v != VERSION => Err(format!(
+            "this supervisor speaks version {VERSION}, not {}",
+            request.v
+        )),
+        Ok(request) if request.id == 0 => Err("id must be a number above 0".into()),
+        Ok(request) => Ok(Some(request)),
+        Err(error) => Err(format!("not a request: {error}; see outlast-protocol(7)")),
+    }
+}
+
+pub fn refusal(id: u64, code: &str, message: String) -> Response {
+    let error = Some(Trouble {
+        code: code.into(),
+        message,
+    });
+    Response {
+        v: VERSION,
+        id,
+        ok: false,
+        error,
+        services: Vec::new(),
+    }
+}
+
+async fn write_all(write: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
+    write_line(write, &serde_json::to_vec(response)?).await
+}
+
+async fn write_line(write: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    let mut line = Vec::with_capacity(bytes.len() + 1);
+    line.extend_from_slice(bytes);
+    line.push(b'\n');
+    match tokio::time::timeout(PATIENCE, write.write_all(&line)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_line_is_a_request_or_refused_with_words(line: Vec<u8>) {
+            if let Err(words) = understand(&line) {
+                prop_assert!(!words.is_empty());
+            }
+        }
+    }
+
+    /// Connects and reads the hello, so that the connection is known to be served.
+    async fn client(path: &Path) -> UnixStream {
+        let mut stream = UnixStream::connect(path).await.expect("connected");
+        let mut hello = [0u8; 4096];
+        assert!(stream.read(&mut hello).await.expect("a hello") > 0);
+        stream
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_for_longest_makes_room_when_all_places_are_taken() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("socket");
+        let (tell, mut asks) = mpsc::unbounded_channel();
+        let door = tokio::spawn(serve_at_most(3, open(&path).expect("open"), tell));
+        let mut busy = client(&path).await;
+        busy.write_all(b"{\"v\":1,\"id\":1,\"verb\":\"stop\",\"names\":[\"web\"]}\n")
+            .await
+            .expect("asked");
+        let ask = asks.recv().await.expect("an ask");
+        let mut silent = client(&path).await;
+        let _third = client(&path).await;
+        let _fourth = client(&path).await;
+        assert_eq!(silent.read(&mut [0u8; 8]).await.expect("an end"), 0);
+        // One that waits for an answer was there longer, and still gets it.
+        ask.answer
+            .send(refusal(1, "ended", "it is over".into()))
+            .expect("listened to");
+        assert!(busy.read(&mut [0u8; 4096]).await.expect("an answer") > 0);
+        drop((ask, asks));
+        door.abort();
+    }
+
+    #[test]
+    fn an_array_is_no_request() {
+        let line = br#"[1,3,"list",[],true,null,null]"#;
+        assert!(understand(line).is_err());
+    }
+
+    #[test]
+    fn a_request_of_another_version_is_told_which_is_spoken() {
+        let words = understand(br#"{"v":2,"id":1,"verb":"status"}"#).expect_err("version 2");
+        assert!(words.contains("version 1"), "{words}");
+    }
+
+    #[test]
+    fn an_unknown_verb_and_an_unknown_field_are_refused() {
+        for line in [
+            r#"{"v":1,"id":1,"verb":"eval"}"#,
+            r#"{"v":1,"id":1,"verb":"list","x":1}"#,
+        ] {
+            assert!(understand(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The supervisor's own end: services first, then whatever they left anywhere, then the scribe.
+
+use super::leftovers::{self, Pinned};
+use super::vocab::{Exit, Signal, Tick};
+use super::watched::Woken;
+use super::{Supervisor, words};
+use crate::ipc::scribe::ToScribe;
+use crate::ipc::wire::{Key, SCRIBE, ToKeeper};
+use std::time::Duration;
+
+/// What daemons that left their session get between TERM and KILL at the very end.
+const STRAYS_GRACE: Duration = Duration::from_secs(3);
+/// How often KILL is repeated for those that were forked meanwhile, before they are only named.
+const STRAYS_ROUNDS: u32 = 5;
+/// What the scribe gets to write out the last lines.
+const SCRIBE_GRACE: Duration = Duration::from_secs(10);
+/// What the disk thread gets to write the last status files.
+const DISK_GRACE: Duration = Duration::from_secs(2);
+
+pub enum Stage {
+    Serving,
+    /// All services are being stopped.
+    Stopping {
+        since: Tick,
+    },
+    /// Processes that no service's scope covered are being ended.
+    Sweeping {
+        round: u32,
+        until: Tick,
+        pinned: Vec<Pinned>,
+    },
+    /// The scribe writes out what is left.
+    Writing {
+        until: Tick,
+    },
+    Over {
+        code: u8,
+    },
+}
+
+impl Stage {
+    pub fn deadline(&self) -> Option<Tick> {
+        match self {
+            Stage::Sweeping { until, .. } | Stage::Writing { until } => Some(*until),
+            Stage::Serving | Stage::Stopping { .. } | Stage::Over { .. } => None,
+        }
+    }
+}
+
+impl Supervisor {
+    /// The first time in order, the second time at once.
+    pub fn told_to_end(&mut self, signal: Signal) {
+        match self.stage {
+            Stage::Serving => self.shut_down(&format!("caught {signal}")),
+            Stage::Stopping { .. } | Stage::Sweeping { .. } | Stage::Writing { .. } => {
+                tracing::warn!("caught {signal} again: killing what still runs");
+                let outs = self.fleet.hurry(self.now());
+                self.perform_all(outs);
+            }
+            Stage::Over { .. } => {}
+        }
+    }
+
+    pub fn shut_down(&mut self, why: &str) {
+        if !matches!(self.stage, Stage::Serving) {
+            return;
+        }
+        let count = self
+            .places
+            .values()
+            .filter(|place| place.main.is_none())
+            .count();
+        let plural = if count == 1 { "service" } else { "services" };
+        tracing::info!("{why}: stopping {count} {plural}; once more kills them at once");
+        self.tell_keeper(&ToKeeper::Ending);
+        let now = self.now();
+        self.stage = Stage::Stopping { since: now };
+        let outs = self.fleet.shut_down(now);
+        self.perform_all(outs);
+    }
+
+    /// From one stage to the next, when it is time.
+    pub fn advance(&mut self) {
+        let now = self.now();
+        match &self.stage {
+            Stage::Serving | Stage::Over { .. } => {}
+            Stage::Stopping { since } => {
+                if self.fleet.is_empty() && self.queue.is_empty() {
+                    let took = words::duration(now.since(*since));
+                    tracing::info!("all services are down after {took}");
+                    self.sweep_all(0, Signal::TERM);
+                }
+            }
+            Stage::Sweeping {
+                round,
+                until,
+                pinned,
+            } => {
+                let round = *round;
+                if !pinned.iter().any(Pinned::lives) {
+                    // Their children, if they had any, are ours now.
+                    self.sweep_all(round, Signal::KILL);
+                } else if *until <= now {
+                    self.sweep_all(round.saturating_add(1), Signal::KILL);
+                }
+            }
+            Stage::Writing { until } => {
+                if self.pen.pid.is_none() && !self.pen.starting {
+                    self.stage = Stage::Over { code: 0 };
+                } else if *until <= now {
+                    tracing::error!("the scribe does not end; last lines may be missing");
+                    let key = Key {
+                        id: SCRIBE,
+                        role: 0,
+                    };
+                    self.tell_keeper(&ToKeeper::Signal {
+                        key,
+                        signal: Signal::KILL.0,
+                    });
+                    self.stage = Stage::Over { code: 1 };
+                }
+            }
+        }
+    }
+
+    /// Nothing that hangs below us outlives us.
+    fn sweep_all(&mut self, round: u32, signal: Signal) {
+        let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+        let pinned: Vec<Pinned> = strays.iter().filter_map(Pinned::pin).collect();
+        let named: Vec<_> = pinned.iter().map(|pin| pin.leftover.clone()).collect();
+        if pinned.is_empty() || round > STRAYS_ROUNDS {
+            if !pinned.is_empty() {
+                tracing::error!(
+                    "left behind, KILL does not end them: {}",
+                    words::names(&named)
+                );
+            }
+            return self.close_scribe();
+        }
+        if signal == Signal::TERM {
+            tracing::warn!(
+                "ending processes that left their service: {}",
+                words::names(&named)
+            );
+        }
+        for pin in &pinned {
+            pin.signal(i32::from(signal.0));
+            pin.signal(i32::from(Signal::CONT.0));
+            let _ = self.watched.add(pin.pidfd(), Woken::Last);
+        }
+        let until = self.now().after(STRAYS_GRACE);
+        self.stage = Stage::Sweeping {
+            round,
+            until,
+            pinned,
+        };
+    }
+
+    /// One of the last has ended. It is watched no longer: an ended process would wake us again and
+    /// again until the others have ended too.
+    pub fn stray_ended(&mut self) {
+        let watched = &self.watched;
+        if let Stage::Sweeping { pinned, .. } = &mut self.stage {
+            pinned.retain(|pin| {
+                let lives = pin.lives();
+                if !lives {
+                    watched.remove(pin.pidfd());
+                }
+                lives
+            });
+        }
+    }
+
+    fn close_scribe(&mut self) {
+        self.pen.attached.clear();
+        self.to_attach.clear();
+        self.pen.send(&ToScribe::Finish, None);
+        self.stage = Stage::Writing {
+            until: self.now().after(SCRIBE_GRACE),
+        };
+        self.advance();
+    }
+
+    pub fn scribe_ended(&mut self, exit: Exit) {
+        self.scribe_gone();
+        let ending = matches!(self.stage, Stage::Writing { .. } | Stage::Over { .. });
+        if !ending && !exit.success() {
+            tracing::error!(
+                "the scribe ended ({}); output waits in the pipes, a new one takes over",
+                words::exit(exit)
+            );
+        }
+    }
+
+    /// The last things: answers, status files, the socket, the keeper.
+    pub async fn leave(&mut self, code: u8) -> std::io::Result<()> {
+        self.answer_shutdowns();
+        self.disk.end(DISK_GRACE);
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.clean();
+        }
+        if super::door::identity(&self.settings.socket) == self.socket_identity {
+            let _ = std::fs::remove_file(&self.settings.socket);
+        }
+        tracing::info!("everything has ended; good-bye");
+        self.keeper.send(&ToKeeper::Done { code }, &[])?;
+        self.keeper.deliver().await
+    }
+}

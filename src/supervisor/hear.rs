@@ -1,0 +1,387 @@
+//! What comes in from the keeper and from control FIFOs, turned into events.
+
+use super::disk::Job;
+use super::place::{Place, role_number, role_of};
+use super::standing::Blob;
+use super::vocab::{Action, Command, Event, Exit, Failure, Pid, Role, ServiceId, Signal};
+use super::watched::Woken;
+use super::{Supervisor, cgroups};
+use crate::ipc::scribe::ToScribe;
+use crate::ipc::wire::{
+    FromKeeper, Held, Key, ROLES, SCRIBE, SLOT_LOCK, SLOT_PIPE, Standing, ToKeeper,
+};
+use crate::launch::report;
+use crate::os::step::Step;
+use std::os::fd::OwnedFd;
+
+/// What a child of runsv's exits with when its exec fails.
+const EXEC_FAILED: u8 = 111;
+
+impl Supervisor {
+    pub fn hear(&mut self, record: FromKeeper, mut attached: Vec<OwnedFd>) {
+        match record {
+            FromKeeper::Welcome { keeper, starts, .. } => {
+                self.keeper_pid = keeper;
+                self.cgroups = cgroups::Cgroups::find(keeper);
+                if starts > 1 {
+                    tracing::warn!("the supervisor was started again; services went on meanwhile");
+                }
+            }
+            FromKeeper::Entry {
+                id,
+                slots,
+                held,
+                blob,
+            } => self.restore(id, slots, held, &blob),
+            FromKeeper::EndOfBook => {
+                self.booked = true;
+                self.read_all();
+            }
+            FromKeeper::Spawned { key, pid, .. } => self.spawned(key, pid),
+            FromKeeper::SpawnFailed {
+                key,
+                pid,
+                step,
+                errno,
+                detail,
+            } => {
+                let detail = String::from_utf8_lossy(&detail).into_owned();
+                self.spawn_failed(key, pid, step, errno, detail);
+            }
+            FromKeeper::Exited {
+                key,
+                pid,
+                status,
+                usage,
+                ..
+            } => {
+                if let (Some(role), Some(place)) =
+                    (role_of(key.role), self.places.get_mut(&ServiceId(key.id)))
+                    && role == Role::Run
+                {
+                    place.usage = Some(usage);
+                }
+                self.exited(key, pid, Exit::from_wait_status(status));
+            }
+            FromKeeper::Fetched { id, slot, .. } => self.fetched(id, slot, attached.pop()),
+            FromKeeper::Caught { signal } => self.caught(signal),
+        }
+    }
+
+    pub fn acknowledge(&mut self, key: Key, pid: i32) {
+        if pid != 0 {
+            self.tell_keeper(&ToKeeper::Acknowledge { key, pid });
+        }
+    }
+
+    /// A service as our predecessor left it.
+    fn restore(&mut self, id: u32, slots: u8, held: [Held; ROLES], blob: &[u8]) {
+        if id == SCRIBE {
+            // Linked to our predecessor; it writes out what it has and ends. Then comes ours.
+            let predecessor = held.iter().find(|held| held.standing != Standing::None);
+            self.pen.pid = predecessor.map(|held| held.pid);
+            return;
+        }
+        let Ok(blob) = serde_json::from_slice::<Blob>(blob) else {
+            tracing::error!("the keeper's page of service number {id} can't be read; left alone");
+            return;
+        };
+        let service = ServiceId(id);
+        let main = blob.main.map(ServiceId);
+        let mut place = Place::new(&blob.name, main, &self.settings.dir.join(&blob.name));
+        place.sessions = blob.sessions;
+        place.piped = slots & (1 << SLOT_PIPE) != 0;
+        place.locked = slots & (1 << SLOT_LOCK) != 0;
+        let mut alive = Vec::new();
+        for (number, held) in (0u8..).zip(held) {
+            if let (Some(role), Standing::Starting | Standing::Alive | Standing::Ended) =
+                (role_of(number), held.standing)
+            {
+                place.set_alive(role, Some(held.pid));
+                place.sessions.push(held.pid);
+                alive.push((role, Pid(held.pid)));
+            }
+        }
+        self.places.insert(service, Box::new(place));
+        let now = self.now();
+        let outs = self
+            .fleet
+            .restore(now, service, main, &blob.snapshot, &alive);
+        self.perform_all(outs);
+    }
+
+    fn spawned(&mut self, key: Key, pid: i32) {
+        if key.id == SCRIBE {
+            self.pen.pid = Some(pid);
+            self.pen.starting = false;
+            return;
+        }
+        let id = ServiceId(key.id);
+        let Some(role) = role_of(key.role) else {
+            return;
+        };
+        if let Some(place) = self.places.get_mut(&id) {
+            place.set_alive(role, Some(pid));
+            if role == Role::Run || role == Role::Finish {
+                place.sessions.push(pid);
+            }
+        }
+        self.queue.push_back((
+            id,
+            Event::Spawned {
+                role,
+                pid: Pid(pid),
+            },
+        ));
+        self.settle();
+    }
+
+    /// What the failure means, and in which words it is told, needs a look at the files; only then
+    /// the machine hears of it and the keeper may forget it.
+    pub fn spawn_failed(&mut self, key: Key, pid: i32, step: u8, errno: i32, detail: String) {
+        if key.id == SCRIBE {
+            self.acknowledge(key, pid);
+            tracing::error!("the scribe could not be started (step {step}, error {errno})");
+            self.scribe_gone();
+            return;
+        }
+        let id = ServiceId(key.id);
+        let Some(role) = role_of(key.role) else {
+            return;
+        };
+        let Some(place) = self.places.get_mut(&id) else {
+            return self.acknowledge(key, pid);
+        };
+        if place.is_alive(role, pid) {
+            // Our predecessor asked for it, and the book could not tell yet that its exec would
+            // fail. The machine took it for alive, so to the machine it ends, as under runsv.
+            return self.exited(key, pid, Exit::Code(EXEC_FAILED));
+        }
+        place.set_alive(role, None);
+        let spec = self.fleet.spec(id).cloned().unwrap_or_default();
+        let known = Step::from_number(step).unwrap_or(Step::Prepare);
+        let class = report::classify(known, errno, &spec.start);
+        let failure = Failure {
+            step,
+            errno,
+            detail,
+            class,
+        };
+        if role == Role::Run {
+            let dir = place.dir.to_path_buf();
+            let spec = Box::new(spec);
+            return self.disk.give(Job::Explain {
+                id,
+                pid,
+                failure,
+                spec,
+                dir,
+            });
+        }
+        // A missing finish, check or control script is no failure of the service.
+        self.final_event(id, Event::SpawnFailed { role, failure }, key, pid);
+        self.settle();
+    }
+
+    fn exited(&mut self, key: Key, pid: i32, exit: Exit) {
+        if key.id == SCRIBE {
+            self.acknowledge(key, pid);
+            self.scribe_ended(exit);
+            return;
+        }
+        let id = ServiceId(key.id);
+        let Some(role) = role_of(key.role) else {
+            return;
+        };
+        if role == Role::Run {
+            self.pen.send(&ToScribe::RunEnded { id: key.id }, None);
+            let oom = self.oom_verdict(id, exit);
+            if let Some(place) = self.places.get_mut(&id) {
+                place.oom = oom;
+            }
+        }
+        if let Some(place) = self.places.get_mut(&id) {
+            place.set_alive(role, None);
+            // Nothing of a check or control script is looked for later, when its number may be
+            // another's.
+            if role == Role::Check || role == Role::Control {
+                place.sessions.retain(|session| *session != pid);
+            }
+        }
+        self.final_event(id, Event::Exited { role, exit }, key, pid);
+    }
+
+    /// An event after which the keeper may forget a process. The order makes a death of ours
+    /// harmless at any point: first the new state is with the keeper, then the old process is
+    /// acknowledged, then what follows is asked for.
+    pub fn final_event(&mut self, id: ServiceId, event: Event, key: Key, pid: i32) {
+        let outs = self.fleet.handle(self.now(), id, event);
+        let mut owed = Some(pid);
+        for out in outs {
+            if out.action != Action::Publish
+                && let Some(pid) = owed.take()
+            {
+                self.acknowledge(key, pid);
+            }
+            self.perform(out.service, out.action);
+        }
+        if let Some(pid) = owed {
+            self.acknowledge(key, pid);
+        }
+    }
+
+    /// Whether the kernel ended it for want of memory, as far as that can be known.
+    fn oom_verdict(&mut self, id: ServiceId, exit: Exit) -> Option<bool> {
+        let killed = matches!(
+            exit,
+            Exit::Signal {
+                signal: Signal::KILL,
+                ..
+            }
+        );
+        let place = self.places.get_mut(&id)?;
+        if let Some(kills) = place.cgroup.as_deref().and_then(cgroups::oom_kills) {
+            let before = std::mem::replace(&mut place.oom_before, kills);
+            return Some(killed && kills > before);
+        }
+        if !killed {
+            return Some(false);
+        }
+        let kills = cgroups::oom_kills_anywhere()?;
+        let before = self.oom_anywhere.replace(kills)?;
+        // Somebody was killed; whether it was this one the whole machine's count can't say.
+        (kills == before).then_some(false)
+    }
+
+    fn caught(&mut self, signal: u8) {
+        match Signal(signal) {
+            Signal::TERM | Signal::INT => self.told_to_end(Signal(signal)),
+            Signal::HUP | Signal::ALRM => {
+                tracing::info!(
+                    "caught {}: reading all service directories again",
+                    Signal(signal)
+                );
+                self.read_all();
+            }
+            other => tracing::info!("caught {other}: it means nothing to the supervisor"),
+        }
+    }
+
+    pub fn woken(&mut self, woken: Woken) {
+        match woken {
+            Woken::Fifo(id) => self.fifo(id),
+            Woken::Leftover(id) => self.leftover_ended(id),
+            Woken::Last => self.stray_ended(),
+        }
+    }
+
+    /// runit's one-byte commands.
+    fn fifo(&mut self, id: ServiceId) {
+        let bytes = self
+            .places
+            .get(&id)
+            .map(|place| place.read_control())
+            .unwrap_or_default();
+        for byte in bytes {
+            let command = match byte {
+                b'u' => Command::Up,
+                b'o' => Command::Once,
+                b'd' => Command::Down,
+                b'x' => Command::Exit,
+                b't' => Command::Term,
+                b'h' => Command::Hup,
+                b'a' => Command::Alarm,
+                b'i' => Command::Interrupt,
+                b'q' => Command::Quit,
+                b'1' => Command::Usr1,
+                b'2' => Command::Usr2,
+                b'k' => Command::Kill,
+                b'p' => Command::Pause,
+                b'c' => Command::Cont,
+                _ => continue,
+            };
+            self.queue.push_back((
+                id,
+                Event::Command {
+                    command,
+                    token: None,
+                    deadline: None,
+                },
+            ));
+        }
+        self.settle();
+    }
+}
+
+/// The keeper's key for a role.
+pub fn key(id: ServiceId, role: Role) -> Key {
+    Key {
+        id: id.0,
+        role: role_number(role),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::KeeperLink;
+    use super::super::{Settings, Supervisor};
+    use super::*;
+    use crate::machine::snapshot::Snapshot;
+    use crate::machine::view::Phase;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    const RUN: Key = Key { id: 1, role: 0 };
+
+    /// A supervisor whose predecessor left one service, its run as the book says.
+    fn successor(dir: &std::path::Path, standing: Standing) -> (Supervisor, OwnedFd) {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .expect("sockets");
+        let settings = Settings {
+            socket: dir.join("socket"),
+            log_root: dir.join("log"),
+            quiet: true,
+            dir: dir.to_path_buf(),
+        };
+        let keeper = KeeperLink::new(ours).expect("a link");
+        let (_, asks) = tokio::sync::mpsc::unbounded_channel();
+        let mut supervisor = Supervisor::new(settings, keeper, asks).expect("a supervisor");
+        let blob = Blob {
+            name: "web".into(),
+            main: None,
+            sessions: Vec::new(),
+            snapshot: serde_json::from_str::<Snapshot>(r#"{"n":"web"}"#).expect("a snapshot"),
+        };
+        let nobody = Held {
+            standing: Standing::None,
+            pid: 0,
+            forked_ns: 0,
+        };
+        let run = Held {
+            standing,
+            pid: 4_711,
+            forked_ns: 1,
+        };
+        let held = [run, nobody, nobody, nobody];
+        let blob = serde_json::to_vec(&blob).expect("a blob");
+        supervisor.restore(1, 0, held, &blob);
+        (supervisor, theirs)
+    }
+
+    #[tokio::test]
+    async fn an_exec_that_fails_after_its_supervisor_has_died_leaves_nobody_up() {
+        for standing in [Standing::Starting, Standing::Ended] {
+            let dir = tempfile::tempdir().expect("dir");
+            let (mut supervisor, _keeper) = successor(dir.path(), standing);
+            let phase = |of: &Supervisor| of.fleet.view(ServiceId(1)).map(|view| view.phase);
+            assert_eq!(phase(&supervisor), Some(Phase::Up), "{standing:?}");
+            let step = Step::Exec.number();
+            supervisor.spawn_failed(RUN, 4_711, step, nix::libc::ENOENT, String::new());
+            assert_ne!(phase(&supervisor), Some(Phase::Up), "{standing:?}");
+        }
+    }
+}

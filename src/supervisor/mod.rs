@@ -1,0 +1,361 @@
+//! The supervisor: carries out what the machine decides.
+//!
+//! One thread and one loop: news from the keeper, the disk thread, the scribe, control FIFOs and
+//! clients become events; the fleet answers with actions; `perform` carries them out. It must never
+//! wait for a disk, a process or a client. It holds nothing that its successor could not get from
+//! the keeper's book and the service directories. Called by `main` as `outlast-super`, started by
+//! the keeper.
+
+mod cgroups;
+mod diagnostics;
+mod directories;
+mod disk;
+mod door;
+mod farewell;
+mod hear;
+mod leftovers;
+mod link;
+mod output;
+mod pen;
+mod perform;
+mod place;
+mod requests;
+mod show;
+mod standing;
+mod story;
+mod sweep;
+mod watched;
+mod words;
+
+use crate::ipc::wire::{self, ToKeeper};
+use crate::machine::fleet::{Fleet, Out};
+use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
+use crate::os::{clock, fds};
+use cgroups::Cgroups;
+use disk::{Disk, Job};
+use door::{Ask, DoorError};
+use farewell::Stage;
+use link::KeeperLink;
+use pen::Pen;
+use place::Place;
+use requests::Desk;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use watched::Watched;
+
+/// Records, requests and pieces of news taken in one turn before the others get theirs.
+const PER_TURN: usize = 256;
+/// What clients get for reading the last answers.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// Directories on their way through the disk thread at once, and records waiting for the keeper
+/// above which no further one is looked at. Each holds more descriptors on its way than it needs in
+/// the end, so without a bound a few thousand new services could exhaust them.
+const ADOPTIONS_MAX: usize = 64;
+const WAITING_MAX: usize = 128;
+/// Pipes asked back from the keeper at once, on their way to the scribe.
+const FETCHES_MAX: usize = 64;
+
+/// Where everything is; made by `cli`, passed through the keeper word for word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub socket: PathBuf,
+    pub log_root: PathBuf,
+    /// Services' output does not go to stdout as well.
+    pub quiet: bool,
+    pub dir: PathBuf,
+}
+
+impl Settings {
+    /// `supervise --socket PATH --log-root DIR [--quiet] DIR`, as `cli` writes it.
+    pub fn read(args: &[OsString]) -> Option<Settings> {
+        let mut args = args.iter();
+        let (mut socket, mut log_root, mut quiet, mut dir) = (None, None, false, None);
+        (args.next()? == "supervise").then_some(())?;
+        while let Some(arg) = args.next() {
+            match arg.to_str() {
+                Some("--socket") => socket = Some(args.next()?.into()),
+                Some("--log-root") => log_root = Some(args.next()?.into()),
+                Some("--quiet") => quiet = true,
+                Some(_) | None => dir = Some(arg.into()),
+            }
+        }
+        Some(Settings {
+            socket: socket?,
+            log_root: log_root?,
+            quiet,
+            dir: dir?,
+        })
+    }
+}
+
+/// Supervises until told to end; returns the exit code, which only the keeper sees.
+pub fn main(args: &[OsString]) -> u8 {
+    let _ = nix::sys::prctl::set_name(c"outlast-super");
+    let (Some(settings), Some(keeper)) = (Settings::read(args), fds::inherited(3)) else {
+        eprintln!("outlast-super: only the keeper starts me; run: outlast supervise DIR");
+        return 2;
+    };
+    let (_diagnostics, trouble) = diagnostics::start(&settings.log_root);
+    if let Some(trouble) = trouble {
+        tracing::warn!("{trouble}");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("cannot make an event loop: {error}");
+            return 1;
+        }
+    };
+    let served = runtime.block_on(async {
+        let mut keeper = KeeperLink::new(keeper)?;
+        let socket = settings.socket.clone();
+        let listener = match door::open(&socket) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!("{}", door_words(&socket.to_string_lossy(), &error));
+                keeper.send(&ToKeeper::Done { code: 1 }, &[])?;
+                return Ok(1);
+            }
+        };
+        let (tell, asks) = mpsc::unbounded_channel();
+        let door = tokio::spawn(door::serve(listener, tell));
+        let code = Supervisor::new(settings, keeper, asks)?.run().await;
+        // Answers still being written get a moment, not more.
+        let _ = tokio::time::timeout(LAST_ANSWERS, door).await;
+        code
+    });
+    served.unwrap_or_else(|error: io::Error| {
+        tracing::error!("cannot go on: {error}");
+        1
+    })
+}
+
+fn door_words(socket: &str, error: &DoorError) -> String {
+    match error {
+        DoorError::Taken => format!(
+            "a supervisor already answers at {socket}; \
+             stop it with 'outlast shutdown' or choose another socket with --socket"
+        ),
+        DoorError::Io { what, error } => format!(
+            "cannot open the control socket {socket}: {what}: {error}; \
+             choose another place with --socket"
+        ),
+    }
+}
+
+struct Supervisor {
+    settings: Settings,
+    keeper: KeeperLink,
+    keeper_pid: i32,
+    fleet: Fleet,
+    /// Boxed, because the nodes of a map that grows at its end are half empty.
+    places: BTreeMap<ServiceId, Box<Place>>,
+    disk: Disk,
+    watched: Watched,
+    pen: Pen,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    desk: Desk,
+    cgroups: Option<Cgroups>,
+    /// The machine's count of out-of-memory kills when last looked at.
+    oom_anywhere: Option<u64>,
+    /// The book has been read to its end.
+    booked: bool,
+    /// Events that follow from what was just done, before anything else is heard.
+    queue: VecDeque<(ServiceId, Event)>,
+    sweeps: Vec<(ServiceId, Signal)>,
+    dirty: Vec<ServiceId>,
+    /// Services whose directory is to be opened, and those for which that is under way.
+    to_adopt: VecDeque<ServiceId>,
+    adopting: BTreeSet<ServiceId>,
+    /// Services whose pipe the scribe is to get.
+    to_attach: VecDeque<ServiceId>,
+    fetching: BTreeSet<ServiceId>,
+    stage: Stage,
+    /// The socket as we made it.
+    socket_identity: Option<(u64, u64)>,
+}
+
+impl Supervisor {
+    fn new(
+        settings: Settings,
+        keeper: KeeperLink,
+        asks: mpsc::UnboundedReceiver<Ask>,
+    ) -> io::Result<Supervisor> {
+        let socket_identity = door::identity(&settings.socket);
+        Ok(Supervisor {
+            disk: Disk::start(settings.dir.clone())?,
+            settings,
+            keeper,
+            keeper_pid: nix::unistd::getppid().as_raw(),
+            fleet: Fleet::new(clock::monotonic_ns()),
+            places: BTreeMap::new(),
+            watched: Watched::new()?,
+            pen: Pen::default(),
+            asks,
+            desk: Desk::default(),
+            cgroups: None,
+            oom_anywhere: cgroups::oom_kills_anywhere(),
+            booked: false,
+            queue: VecDeque::new(),
+            sweeps: Vec::new(),
+            dirty: Vec::new(),
+            to_adopt: VecDeque::new(),
+            adopting: BTreeSet::new(),
+            to_attach: VecDeque::new(),
+            fetching: BTreeSet::new(),
+            stage: Stage::Serving,
+            socket_identity,
+        })
+    }
+
+    async fn run(mut self) -> io::Result<u8> {
+        self.keeper.send(
+            &ToKeeper::Hello {
+                version: wire::VERSION,
+            },
+            &[],
+        )?;
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                () = self.keeper.ready() => {}
+                () = self.watched.ready() => {}
+                () = self.pen.ready() => {}
+                Some(news) = self.disk.news.recv() => self.news(news),
+                // Clients wait until it is known what there is.
+                Some(ask) = self.asks.recv(), if self.booked => self.ask(ask),
+                () = sleep_until(deadline) => {}
+            }
+            self.turn()?;
+            if let Stage::Over { code } = self.stage {
+                self.leave(code).await?;
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Everything that is there to be done now, then everything that follows from it.
+    fn turn(&mut self) -> io::Result<()> {
+        self.keeper.flush()?;
+        for _ in 0..PER_TURN {
+            match self.keeper.receive()? {
+                Some((record, fds)) => self.hear(record, fds),
+                None => break,
+            }
+        }
+        for woken in self.watched.take() {
+            self.woken(woken);
+        }
+        for message in self.pen.receive() {
+            self.scribe_says(message);
+        }
+        for _ in 0..PER_TURN {
+            match self.disk.news.try_recv() {
+                Ok(news) => self.news(news),
+                Err(_) => break,
+            }
+        }
+        let now = self.now();
+        let outs = self.fleet.due(now);
+        self.perform_all(outs);
+        self.settle();
+        self.adopt_some();
+        self.attach_some();
+        self.advance();
+        self.settle();
+        self.publish();
+        self.serve_overdue();
+        self.desk.overdue(self.now());
+        self.keeper.flush()
+    }
+
+    /// Carries out what follows, until nothing does.
+    fn settle(&mut self) {
+        loop {
+            while let Some((id, event)) = self.queue.pop_front() {
+                self.event(id, event);
+            }
+            if self.sweeps.is_empty() {
+                return;
+            }
+            self.sweep();
+        }
+    }
+
+    fn now(&self) -> Tick {
+        Tick(clock::monotonic_ns())
+    }
+
+    fn event(&mut self, id: ServiceId, event: Event) {
+        let outs = self.fleet.handle(self.now(), id, event);
+        self.perform_all(outs);
+    }
+
+    fn perform_all(&mut self, outs: Vec<Out>) {
+        for out in outs {
+            self.perform(out.service, out.action);
+        }
+    }
+
+    /// None: nothing has to happen unless somebody wants it.
+    fn deadline(&self) -> Option<Tick> {
+        let all = [
+            self.fleet.next_deadline(),
+            self.stage.deadline(),
+            self.desk.deadline(),
+            self.pen.deadline(),
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    fn tell_keeper(&mut self, record: &ToKeeper) {
+        // A keeper that is gone is noticed where we listen to it.
+        let _ = self.keeper.send(record, &[]);
+    }
+
+    fn read_all(&self) {
+        self.disk.give(Job::ReadAll);
+    }
+}
+
+async fn sleep_until(deadline: Option<Tick>) {
+    match deadline {
+        Some(at) => {
+            let now = Tick(clock::monotonic_ns());
+            tokio::time::sleep(at.since(now)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_come_through_as_the_command_line_writes_them() {
+        let args = [
+            "supervise",
+            "--socket",
+            "/s",
+            "--log-root",
+            "/l",
+            "--quiet",
+            "/d",
+        ];
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let settings = Settings::read(&args).expect("settings");
+        assert_eq!(settings.socket, PathBuf::from("/s"));
+        assert_eq!(settings.log_root, PathBuf::from("/l"));
+        assert_eq!(settings.dir, PathBuf::from("/d"));
+        assert!(settings.quiet);
+        assert_eq!(Settings::read(&args[..3]), None);
+    }
+}

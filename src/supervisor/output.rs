@@ -1,0 +1,154 @@
+//! Where output goes: a pipe with the keeper, and the scribe or a log service at its other end.
+
+use super::place::Place;
+use super::vocab::ServiceId;
+use super::{FETCHES_MAX, Supervisor};
+use crate::ipc::scribe::{self, Attach, FromScribe, ToScribe};
+use crate::ipc::wire::{SLOT_PIPE, ToKeeper};
+use crate::machine::spec::{Kind, Spec, Stamp};
+use crate::os::fds;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Bytes of a log file before it is rotated, and how many rotated ones stay, unless set otherwise.
+const LOG_BYTES: u64 = 1_000_000;
+const LOG_KEEP: u32 = 10;
+
+impl Supervisor {
+    /// A pipe for its output, and a reader at its end.
+    pub fn prepare_output(&mut self, id: ServiceId, spec: &Spec) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        if spec.kind == Kind::Log {
+            return;
+        }
+        let mut fresh = None;
+        if !place.piped {
+            match fds::pipe_held() {
+                Ok(pipe) => {
+                    place.piped = true;
+                    let store = ToKeeper::Store {
+                        id: id.0,
+                        slot: SLOT_PIPE,
+                    };
+                    let _ = self.keeper.send(&store, &[pipe.as_fd()]);
+                    fresh = Some(pipe);
+                }
+                Err(error) => {
+                    let text = format!("no pipe for its output: {error}; it is not logged");
+                    tracing::error!(service = &*place.name, "{text}");
+                    place.log_trouble = Some(text);
+                    return;
+                }
+            }
+        }
+        if spec.has_log_service {
+            if std::mem::take(&mut place.scribed) {
+                self.pen.attached.remove(&id.0);
+                self.pen.send(&ToScribe::Detach { id: id.0 }, None);
+            }
+            return;
+        }
+        let attach = attach(id, place, spec, &self.settings.log_root);
+        if self.pen.attached.get(&id.0) != Some(&attach) {
+            place.scribed = true;
+            self.pen.attached.insert(id.0, attach.clone());
+            if self.pen.is_due(self.now()) {
+                self.start_scribe();
+            }
+            match fresh {
+                // The scribe knows of the pipe before the first run writes into it.
+                Some(pipe) if self.pen.takes_more() => {
+                    self.pen.send(&ToScribe::Attach(attach), Some(&pipe));
+                }
+                Some(_) | None => self.to_attach.push_back(id),
+            }
+        }
+    }
+
+    /// Asks the keeper for pipes that the scribe has not got, a few at a time.
+    pub fn attach_some(&mut self) {
+        if self.pen.is_due(self.now()) {
+            self.start_scribe();
+        }
+        if !self.pen.is_connected() {
+            return;
+        }
+        while self.fetching.len() < FETCHES_MAX {
+            let Some(id) = self.to_attach.pop_front() else {
+                return;
+            };
+            if self.pen.attached.contains_key(&id.0) && self.fetching.insert(id) {
+                self.tell_keeper(&ToKeeper::Fetch {
+                    id: id.0,
+                    slot: SLOT_PIPE,
+                });
+            }
+        }
+    }
+
+    pub fn fetched(&mut self, id: u32, slot: u8, fd: Option<OwnedFd>) {
+        if slot != SLOT_PIPE {
+            return;
+        }
+        self.fetching.remove(&ServiceId(id));
+        if let (Some(attach), Some(fd)) = (self.pen.attached.get(&id), fd) {
+            let attach = ToScribe::Attach(attach.clone());
+            self.pen.send(&attach, Some(&fd));
+            // A run may have come and gone before there was anybody to read what it wrote.
+            let ended = self
+                .places
+                .get(&ServiceId(id))
+                .is_some_and(|place| !place.runs());
+            if ended {
+                self.pen.send(&ToScribe::RunEnded { id }, None);
+            }
+        }
+        self.attach_some();
+    }
+
+    pub fn scribe_says(&mut self, message: FromScribe) {
+        match message {
+            FromScribe::Tail { token, lines, file } => self.tail_came(token, lines, file),
+            FromScribe::Trouble { id, message } => {
+                if let Some(place) = self.places.get_mut(&ServiceId(id)) {
+                    tracing::warn!(service = &*place.name, "log: {message}");
+                    place.log_trouble = Some(message);
+                }
+            }
+            FromScribe::Mended { id } => {
+                if let Some(place) = self.places.get_mut(&ServiceId(id)) {
+                    tracing::info!(service = &*place.name, "log: written again");
+                    place.log_trouble = None;
+                }
+            }
+        }
+    }
+
+    pub fn scribe_gone(&mut self) {
+        self.pen.gone(self.now());
+        self.fetching.clear();
+        self.to_attach = self.pen.attached.keys().map(|id| ServiceId(*id)).collect();
+    }
+}
+
+fn attach(id: ServiceId, place: &Place, spec: &Spec, log_root: &Path) -> Attach {
+    let dir = match &spec.log.dir {
+        Some(dir) => place.dir.join(dir),
+        None => log_root.join(&*place.name),
+    };
+    Attach {
+        id: id.0,
+        name: place.name.to_string(),
+        dir: dir.to_string_lossy().into_owned(),
+        stamp: match spec.log.stamp {
+            Stamp::Iso => scribe::Stamp::Iso,
+            Stamp::Human => scribe::Stamp::Human,
+            Stamp::Tai64n => scribe::Stamp::Tai64n,
+            Stamp::None => scribe::Stamp::None,
+        },
+        size: spec.log.size.unwrap_or(LOG_BYTES),
+        keep: spec.log.keep.unwrap_or(LOG_KEEP),
+    }
+}

@@ -1,0 +1,253 @@
+//! The machine's actions, carried out.
+
+use super::hear::key;
+use super::place::Place;
+use super::vocab::{Action, Notice, Program, Role, ServiceId};
+use super::{Supervisor, cgroups, leftovers, words};
+use crate::ipc::scribe::ToScribe;
+use crate::ipc::wire::{SCRIBE, SLOT_LOCK, SLOT_PIPE, Spawn, Stream, ToKeeper, What};
+use crate::launch::plan::{self, Plan};
+use crate::machine::spec::{Kind, Scope, Spec};
+use crate::os::step::Step;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+impl Supervisor {
+    pub fn perform(&mut self, id: ServiceId, action: Action) {
+        match action {
+            Action::Spawn(program) => self.spawn(id, program),
+            Action::Signal { role, signal } => {
+                if role == Role::Run {
+                    self.remember_tree(id);
+                }
+                self.tell_keeper(&ToKeeper::Signal {
+                    key: key(id, role),
+                    signal: signal.0,
+                });
+            }
+            Action::Sweep { signal } => self.sweeps.push((id, signal)),
+            // The fleet keeps these.
+            Action::SetTimer { .. } | Action::CancelTimer(_) => {}
+            Action::Publish => {
+                self.entrust(id);
+                self.mark(id);
+            }
+            Action::Reply { token, outcome } => self.reply(token, outcome),
+            Action::Note(notice) => self.note(id, &notice),
+            Action::EndInput => {
+                if let Some(main) = self.places.get(&id).and_then(|place| place.main) {
+                    self.tell_keeper(&ToKeeper::Drop {
+                        id: main.0,
+                        slot: SLOT_PIPE,
+                    });
+                    if let Some(place) = self.places.get_mut(&main) {
+                        place.piped = false;
+                    }
+                }
+            }
+            Action::Forget => self.forget(id),
+        }
+    }
+
+    fn spawn(&mut self, id: ServiceId, program: Program) {
+        let role = program.role();
+        let Some(mut spec) = self.fleet.spec(id).cloned() else {
+            return;
+        };
+        let group = self.group_for(id, &spec, role);
+        let Some(place) = self.places.get(&id) else {
+            return;
+        };
+        let Some(directory) = &place.directory else {
+            return self.cannot_spawn(id, role, Step::ServiceDirectory, nix::errno::Errno::ENOENT);
+        };
+        if spec.stop.scope == Scope::Tree && group.is_none() {
+            let mark = (leftovers::MARK.to_owned(), place.name.to_string());
+            spec.identity.env.extend([mark]);
+        }
+        let plan = match role {
+            Role::Run => plan::plan(&spec, group.as_deref(), &place.dir.to_string_lossy()),
+            Role::Finish | Role::Check | Role::Control => None,
+        };
+        let sheet = match plan.as_ref().map(write_plan).transpose() {
+            Ok(sheet) => sheet,
+            Err(error) => {
+                let errno = error
+                    .raw_os_error()
+                    .map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw);
+                return self.cannot_spawn(id, role, Step::Plan, errno);
+            }
+        };
+        let what = match program {
+            Program::Run if sheet.is_some() => What::Launch,
+            Program::Run => What::Run,
+            Program::Finish { code, status } => What::Finish(code, status),
+            Program::Check => What::Check,
+            Program::Control(letter) => What::Control(letter),
+        };
+        let record = ToKeeper::Spawn(Spawn {
+            key: key(id, role),
+            what,
+            session: true,
+            streams: streams(id, place, &spec, role),
+            directory: true,
+            extra: sheet.is_some(),
+        });
+        if role == Role::Run {
+            self.pen.send(&ToScribe::RunStarts { id: id.0 }, None);
+        }
+        let mut attached = vec![directory.as_fd()];
+        attached.extend(sheet.as_ref().map(AsFd::as_fd));
+        if let Err(error) = self.keeper.send(&record, &attached) {
+            tracing::error!(
+                service = &*place.name,
+                "the keeper can't be reached: {error}"
+            );
+        }
+    }
+
+    /// A start that failed before the keeper was asked.
+    fn cannot_spawn(&mut self, id: ServiceId, role: Role, step: Step, errno: nix::errno::Errno) {
+        self.spawn_failed(key(id, role), 0, step.number(), errno as i32, String::new());
+    }
+
+    /// The cgroup that the next run is to join, for the scope `tree` where there are cgroups.
+    fn group_for(&mut self, id: ServiceId, spec: &Spec, role: Role) -> Option<String> {
+        if role != Role::Run || spec.stop.scope != Scope::Tree || spec.kind == Kind::Log {
+            return None;
+        }
+        let place = self.places.get_mut(&id)?;
+        if place.cgroup.is_none() {
+            place.cgroup = self.cgroups.as_ref()?.make(&place.name);
+        }
+        let group = place.cgroup.as_deref()?;
+        place.oom_before = cgroups::oom_kills(group).unwrap_or(0);
+        Some(group.to_string_lossy().into_owned())
+    }
+
+    fn note(&mut self, id: ServiceId, notice: &Notice) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        let service = &*place.name;
+        let text = words::notice(notice);
+        match notice {
+            Notice::Started { .. } => {
+                tracing::info!(service, "{text}");
+                place.words = None;
+            }
+            Notice::Ready | Notice::Stopped { .. } | Notice::Gone => {
+                tracing::info!(service, "{text}");
+            }
+            Notice::Ended { exit, .. } if exit.success() => tracing::info!(service, "{text}"),
+            Notice::Ended { .. }
+            | Notice::Killed { .. }
+            | Notice::FinishKilled { .. }
+            | Notice::FinishFailed { .. }
+            | Notice::ControlKilled { .. }
+            | Notice::Clearing { .. }
+            | Notice::Unkillable { .. } => tracing::warn!(service, "{text}"),
+            Notice::Invalid { .. } => {
+                let full = self.desk.findings.get(&id).unwrap_or(&text);
+                tracing::error!(service, "{full}");
+            }
+            Notice::CannotStart { next, .. } => {
+                let said = place
+                    .words
+                    .as_ref()
+                    .map(|found| words::cannot_start(found, *next));
+                tracing::error!(service, "{}", said.as_deref().unwrap_or(&text));
+            }
+        }
+    }
+
+    fn forget(&mut self, id: ServiceId) {
+        let Some(place) = self.places.remove(&id) else {
+            return;
+        };
+        if self.pen.attached.remove(&id.0).is_some() {
+            self.pen.send(&ToScribe::Detach { id: id.0 }, None);
+        }
+        if let Some(group) = &place.cgroup {
+            cgroups::remove(group);
+        }
+        for slot in [SLOT_PIPE, SLOT_LOCK] {
+            self.tell_keeper(&ToKeeper::Drop { id: id.0, slot });
+        }
+        self.tell_keeper(&ToKeeper::Forget { id: id.0 });
+        let name = place.name.strip_suffix("/log").unwrap_or(&place.name);
+        self.disk.give(super::Job::Forget {
+            name: name.to_owned(),
+            id,
+        });
+        self.desk.findings.remove(&id);
+        let serving = matches!(self.stage, super::Stage::Serving);
+        if !serving || place.main.is_some() {
+            return;
+        }
+        if place.removed {
+            // Another directory may have come in its place while it was being stopped.
+            self.disk.give(super::Job::Scan);
+        } else {
+            // Told to end by sv: it stays away until somebody asks for it again.
+            self.desk.let_go.insert(place.name.to_string());
+        }
+    }
+
+    pub fn start_scribe(&mut self) {
+        let theirs = match self.pen.connect(self.now()) {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                tracing::error!("cannot start the scribe: {error}; output stays in the pipes");
+                return;
+            }
+        };
+        let record = ToKeeper::Spawn(Spawn {
+            key: crate::ipc::wire::Key {
+                id: SCRIBE,
+                role: 0,
+            },
+            what: What::Scribe {
+                echo: !self.settings.quiet,
+            },
+            session: true,
+            streams: [Stream::Null, Stream::Keep, Stream::Keep],
+            directory: false,
+            extra: true,
+        });
+        let _ = self.keeper.send(&record, &[theirs.as_fd()]);
+    }
+}
+
+/// A service's input, output and error output (runit-behaviour: stdout of run, finish and control
+/// scripts goes to the log; with a log service stderr stays the supervisor's).
+fn streams(id: ServiceId, place: &Place, spec: &Spec, role: Role) -> [Stream; 3] {
+    if let Some(main) = place.main {
+        return [Stream::PipeOut(main.0), Stream::Keep, Stream::Keep];
+    }
+    let pipe = if place.piped {
+        Stream::PipeIn(id.0)
+    } else {
+        Stream::Keep
+    };
+    let stdout = if role == Role::Check {
+        Stream::Null
+    } else {
+        pipe
+    };
+    let stderr = if spec.has_log_service {
+        Stream::Keep
+    } else {
+        pipe
+    };
+    [Stream::Null, stdout, stderr]
+}
+
+fn write_plan(plan: &Plan) -> std::io::Result<OwnedFd> {
+    let sheet = memfd_create(c"outlast-plan", MFdFlags::MFD_CLOEXEC)?;
+    let mut file = std::fs::File::from(sheet);
+    file.write_all(&serde_json::to_vec(plan)?)?;
+    file.rewind()?;
+    Ok(file.into())
+}

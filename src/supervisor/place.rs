@@ -1,0 +1,131 @@
+//! What the supervisor keeps beside the machine for each service: descriptors, processes, words.
+
+use super::leftovers::Pinned;
+use super::vocab::{Role, ServiceId};
+use crate::ipc::wire::Usage;
+use crate::launch::report::Words;
+use crate::machine::spec::Spec;
+use nix::fcntl::OFlag;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(Default)]
+pub struct Place {
+    pub name: Arc<str>,
+    /// Set for a log service: whose.
+    pub main: Option<ServiceId>,
+    /// As found below the scan directory; a log service's ends in `/log`.
+    pub dir: Arc<PathBuf>,
+    pub directory: Option<OwnedFd>,
+    pub control: Option<OwnedFd>,
+    pub ok: Option<OwnedFd>,
+    /// The keeper holds a pipe for its output.
+    pub piped: bool,
+    /// The keeper holds the lock of its `supervise/`.
+    pub locked: bool,
+    /// The scribe reads the pipe.
+    pub scribed: bool,
+    /// It was in the last scan; with its inode, to notice another directory under the same name.
+    pub inode: Option<(u64, u64)>,
+    /// A scan did not find it and its definition has not been read since; it is on its way out.
+    pub removed: bool,
+    /// Living processes by role.
+    pub alive: [Option<i32>; 4],
+    /// Sessions that processes of it were started in and that may have members left.
+    pub sessions: Vec<i32>,
+    /// Descendants seen before a stop, for the scope `tree` without a cgroup.
+    pub tree: Vec<(i32, u64)>,
+    pub cgroup: Option<PathBuf>,
+    pub oom_before: u64,
+    /// Leftovers waited for.
+    pub pinned: Vec<Pinned>,
+    /// Of the last run that ended.
+    pub usage: Option<Usage>,
+    pub oom: Option<bool>,
+    /// Why the last start failed, in words.
+    pub words: Option<Words>,
+    /// What is wrong with its `supervise/`.
+    pub supervise_trouble: Option<String>,
+    /// What is wrong with its log.
+    pub log_trouble: Option<String>,
+    /// A hash of the blob that the keeper has.
+    pub blob: u64,
+    /// A log service's definition, until its directory is open.
+    pub waiting: Option<Box<Spec>>,
+    /// A change of its status has not been passed on yet.
+    pub dirty: bool,
+    /// The definition's own complaints that do not keep it from running.
+    pub warnings: Vec<String>,
+}
+
+/// The index of a role in arrays and on the wire.
+pub fn role_number(role: Role) -> u8 {
+    match role {
+        Role::Run => 0,
+        Role::Finish => 1,
+        Role::Check => 2,
+        Role::Control => 3,
+    }
+}
+
+pub fn role_of(number: u8) -> Option<Role> {
+    match number {
+        0 => Some(Role::Run),
+        1 => Some(Role::Finish),
+        2 => Some(Role::Check),
+        3 => Some(Role::Control),
+        _ => None,
+    }
+}
+
+impl Place {
+    pub fn new(name: &str, main: Option<ServiceId>, dir: &Path) -> Place {
+        Place {
+            name: Arc::from(name),
+            main,
+            dir: Arc::new(dir.to_owned()),
+            ..Place::default()
+        }
+    }
+
+    pub fn set_alive(&mut self, role: Role, pid: Option<i32>) {
+        if let Some(place) = self.alive.get_mut(usize::from(role_number(role))) {
+            *place = pid;
+        }
+    }
+
+    pub fn is_alive(&self, role: Role, pid: i32) -> bool {
+        self.alive.get(usize::from(role_number(role))) == Some(&Some(pid))
+    }
+
+    /// A process of `run` lives.
+    pub fn runs(&self) -> bool {
+        matches!(self.alive, [Some(_), ..])
+    }
+
+    /// Bytes written into `supervise/control`, at most a page of them at once.
+    pub fn read_control(&self) -> Vec<u8> {
+        let mut buffer = [0u8; 512];
+        let Some(control) = &self.control else {
+            return Vec::new();
+        };
+        let count = nix::unistd::read(control, &mut buffer).unwrap_or(0);
+        buffer.get(..count).unwrap_or_default().to_vec()
+    }
+}
+
+/// For naming in `why`: the real path behind a link.
+pub fn real_path(dir: &Path) -> String {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let real = nix::fcntl::open(dir, flags, nix::sys::stat::Mode::empty())
+        .ok()
+        .and_then(|fd| {
+            use std::os::fd::AsRawFd;
+            std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+        });
+    real.as_deref()
+        .unwrap_or(dir)
+        .to_string_lossy()
+        .into_owned()
+}

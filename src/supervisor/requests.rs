@@ -1,0 +1,537 @@
+//! What clients ask for, and that each gets exactly one answer.
+
+use super::door::{Ask, refusal};
+use super::vocab::{Command, Event, FailedBecause, Outcome, ServiceId, Tick, Token};
+use super::{Job, Supervisor, show, words};
+use crate::ipc::control::{self, NAMES_MAX, Request, Response, Service, Trouble, VERSION, Verb};
+use crate::ipc::scribe::ToScribe;
+use crate::machine::view::Phase;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// What a command may take beyond the service's own time-outs, unless the client says otherwise.
+const MARGIN: Duration = Duration::from_secs(10);
+/// Stands in for a time-out that is set to never.
+const ENDLESS: Duration = Duration::from_secs(10);
+/// A name with so many slips of the pen is still recognised, which can't make a greater difference
+/// in length than this.
+const NEAR: usize = 2;
+const NEAR_BYTES: usize = NEAR * 4;
+/// Lines of log in `why`.
+const LINES: u32 = 10;
+const LINES_MAX: u32 = 200;
+/// Services asked for with one `why`.
+const WHY_MAX: usize = 64;
+/// How long a stalled disk can hold up a request.
+const LOOK_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a stalled scribe can hold up an answer to `why`.
+const TAIL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Requests under way.
+#[derive(Default)]
+pub struct Desk {
+    last: u64,
+    pending: BTreeMap<u64, Pending>,
+    tokens: BTreeMap<Token, (u64, ServiceId)>,
+    shutdowns: Vec<Ask>,
+    arrived: VecDeque<Arrived>,
+    /// Entries of the scan directory that were complained about.
+    pub odd: BTreeSet<String>,
+    /// Services that were told to leave and whose directory is still there.
+    pub let_go: BTreeSet<String>,
+    /// What is wrong with a definition, in full.
+    pub findings: BTreeMap<ServiceId, String>,
+}
+
+struct Pending {
+    ask: Ask,
+    services: Vec<(ServiceId, Option<Answered>)>,
+    /// Log lines by service, for `why`.
+    tails: BTreeMap<u64, Option<Tail>>,
+    deadline: Option<Tick>,
+}
+
+/// Lines, and the file they stand in.
+type Tail = (Vec<String>, Option<String>);
+
+/// A service's part of an answer.
+struct Answered {
+    shown: Option<Service>,
+}
+
+impl Desk {
+    fn next(&mut self) -> u64 {
+        self.last = self.last.wrapping_add(1);
+        self.last
+    }
+
+    pub fn deadline(&self) -> Option<Tick> {
+        let arrived = self.arrived.front().map(|arrived| arrived.deadline);
+        self.pending
+            .values()
+            .filter_map(|pending| pending.deadline)
+            .chain(arrived)
+            .min()
+    }
+
+    /// Gives up waiting for log lines.
+    pub fn overdue(&mut self, now: Tick) {
+        for pending in self.pending.values_mut() {
+            if pending.deadline.is_some_and(|deadline| deadline <= now) {
+                pending.deadline = None;
+                for tail in pending.tails.values_mut() {
+                    tail.get_or_insert_with(|| {
+                        (vec!["(the scribe did not answer in time)".into()], None)
+                    });
+                }
+            }
+        }
+        let ready: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.is_why() && pending.tails_are_in())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in ready {
+            self.finish_why(number);
+        }
+    }
+
+    fn finish_why(&mut self, number: u64) {
+        let Some(pending) = self.pending.remove(&number) else {
+            return;
+        };
+        let mut tails = pending.tails.into_values();
+        let services = pending
+            .services
+            .into_iter()
+            .filter_map(|(_, answered)| {
+                let mut shown = answered?.shown?;
+                let tail = tails.next().flatten();
+                if let (Some(why), Some((lines, file))) = (&mut shown.why, tail) {
+                    why.log = lines;
+                    why.log_file = file;
+                }
+                Some(shown)
+            })
+            .collect();
+        respond(&pending.ask, true, services);
+    }
+}
+
+impl Pending {
+    fn is_why(&self) -> bool {
+        self.ask.request.verb == Verb::Why
+    }
+
+    fn tails_are_in(&self) -> bool {
+        self.tails.values().all(Option::is_some)
+    }
+}
+
+fn respond(ask: &Ask, ok: bool, services: Vec<Service>) {
+    let id = ask.request.id;
+    // A client that has gone needs no answer.
+    let _ = ask.answer.send(Response {
+        v: VERSION,
+        id,
+        ok,
+        error: None,
+        services,
+    });
+}
+
+fn refuse(ask: &Ask, code: &str, message: String) {
+    let _ = ask.answer.send(refusal(ask.request.id, code, message));
+}
+
+/// What a verb asks of a single service; None for those that are about more.
+fn command(verb: Verb) -> Option<Command> {
+    Some(match verb {
+        Verb::Start => Command::Up,
+        Verb::Stop => Command::Down,
+        Verb::Restart => Command::Restart,
+        Verb::Once => Command::Once,
+        Verb::Pause => Command::Pause,
+        Verb::Cont => Command::Cont,
+        Verb::Hup | Verb::Reload => Command::Hup,
+        Verb::Alarm => Command::Alarm,
+        Verb::Interrupt => Command::Interrupt,
+        Verb::Quit => Command::Quit,
+        Verb::Usr1 => Command::Usr1,
+        Verb::Usr2 => Command::Usr2,
+        Verb::Term => Command::Term,
+        Verb::Kill => Command::Kill,
+        Verb::Check => Command::Check,
+        Verb::Status | Verb::List | Verb::Why | Verb::Shutdown => return None,
+    })
+}
+
+/// A request that waits until what happened in the directories before it is known here too.
+struct Arrived {
+    ticket: u64,
+    deadline: Tick,
+    /// [`Disk::reads_given`](super::Disk::reads_given) when the ticket was given.
+    reads: u64,
+    ask: Ask,
+}
+
+impl Supervisor {
+    /// A client that has just changed a service directory may rely on the change.
+    pub fn ask(&mut self, ask: Ask) {
+        if ask.request.verb == Verb::Shutdown {
+            return self.ask_shutdown(ask);
+        }
+        let ticket = self.desk.next();
+        let deadline = self.now().after(LOOK_PATIENCE);
+        self.desk.arrived.push_back(Arrived {
+            ticket,
+            deadline,
+            reads: self.disk.reads_given(),
+            ask,
+        });
+        self.disk.give(Job::Settle { ticket });
+    }
+
+    /// The disk thread has told everything until this ticket was given to it.
+    pub fn settled(&mut self, ticket: u64) {
+        self.settle();
+        let Some(at) = self
+            .desk
+            .arrived
+            .iter()
+            .position(|arrived| arrived.ticket == ticket)
+        else {
+            return;
+        };
+        let Some(mut arrived) = self.desk.arrived.remove(at) else {
+            return;
+        };
+        let reads = self.disk.reads_given();
+        let more = std::mem::replace(&mut arrived.reads, reads) != reads;
+        if more || !self.to_adopt.is_empty() {
+            // What was told has to be looked at more closely.
+            self.desk.arrived.push_back(arrived);
+            self.disk.give(Job::Settle { ticket });
+        } else {
+            self.serve(arrived.ask);
+        }
+    }
+
+    /// Serves those that a slow disk must not keep waiting any longer.
+    pub fn serve_overdue(&mut self) {
+        let now = self.now();
+        while let Some(arrived) = self.desk.arrived.pop_front_if(|next| next.deadline <= now) {
+            self.serve(arrived.ask);
+        }
+    }
+
+    fn serve(&mut self, ask: Ask) {
+        let request = &ask.request;
+        if request.names.len() > NAMES_MAX {
+            let message = format!("at most {NAMES_MAX} names in one request");
+            return refuse(&ask, "bad-request", message);
+        }
+        let optional = matches!(
+            request.verb,
+            Verb::Status | Verb::List | Verb::Check | Verb::Reload | Verb::Shutdown
+        );
+        if request.names.is_empty() && !optional {
+            return refuse(&ask, "bad-request", "name a service, or '*' for all".into());
+        }
+        match request.verb {
+            Verb::Reload if request.names.is_empty() => return self.ask_reload(&ask),
+            _ => {}
+        }
+        let ids = match self.resolve(request) {
+            Ok(ids) => ids,
+            Err(trouble) => return refuse(&ask, &trouble.code, trouble.message),
+        };
+        match command(request.verb) {
+            Some(command) => self.ask_command(ask, command, ids),
+            None if request.verb == Verb::Why => self.ask_why(ask, ids),
+            None => {
+                let services = ids.into_iter().filter_map(|id| self.show(id)).collect();
+                respond(&ask, true, services);
+            }
+        }
+    }
+
+    /// Names and patterns to services; each name must be one, each pattern may match none.
+    fn resolve(&mut self, request: &Request) -> Result<Vec<ServiceId>, Trouble> {
+        let trouble = |code: &str, message: String| Trouble {
+            code: code.into(),
+            message,
+        };
+        if request.names.is_empty() {
+            return Ok(self.fleet.ids().collect());
+        }
+        let mut found = Vec::new();
+        for name in &request.names {
+            let name = name.trim_end_matches('/');
+            if let Some(id) = self.fleet.by_name(name) {
+                found.push(id);
+                continue;
+            }
+            if !name.contains(['*', '?', '[']) {
+                return Err(trouble("no-such-service", self.no_such(name)));
+            }
+            let pattern = glob::Pattern::new(name)
+                .map_err(|error| trouble("bad-request", format!("pattern {name:?}: {error}")))?;
+            let matching: Vec<ServiceId> = self
+                .fleet
+                .ids()
+                .filter(|id| {
+                    // A pattern without a slash means services, not their log services.
+                    let name = self.fleet.name(*id).unwrap_or_default();
+                    pattern.matches(name)
+                        && (self.fleet.main_of(*id).is_none() || pattern.as_str().contains('/'))
+                })
+                .collect();
+            if matching.is_empty() {
+                return Err(trouble(
+                    "no-such-service",
+                    format!("no service matches {name:?}"),
+                ));
+            }
+            found.extend(matching);
+        }
+        let mut seen = BTreeSet::new();
+        found.retain(|id| seen.insert(*id));
+        Ok(found)
+    }
+
+    fn no_such(&self, name: &str) -> String {
+        if self.desk.let_go.contains(name) {
+            return format!(
+                "{name} was told to leave (exit) and is not supervised; \
+                 'outlast reload' takes it up again"
+            );
+        }
+        let dir = self.settings.dir.display();
+        let near = self
+            .fleet
+            .ids()
+            .filter_map(|id| self.fleet.name(id))
+            // A look at the lengths spares the comparison, which costs their product.
+            .filter(|known| known.len().abs_diff(name.len()) <= NEAR_BYTES)
+            .map(|known| (strsim::damerau_levenshtein(known, name), known))
+            .min()
+            .filter(|(distance, _)| *distance <= NEAR);
+        match near {
+            Some((_, near)) => format!("no service {name:?} in {dir}; did you mean {near}?"),
+            None => format!("no service {name:?} in {dir}; 'outlast list' names those there are"),
+        }
+    }
+
+    fn ask_command(&mut self, ask: Ask, command: Command, ids: Vec<ServiceId>) {
+        let request = &ask.request;
+        let now = self.now();
+        let verb = request.verb;
+        if !request.wait {
+            for id in &ids {
+                self.event(
+                    *id,
+                    Event::Command {
+                        command,
+                        token: None,
+                        deadline: None,
+                    },
+                );
+            }
+            self.settle();
+            let services = ids.into_iter().filter_map(|id| self.show(id)).collect();
+            return respond(&ask, true, services);
+        }
+        let limit = request.timeout_ms.map(Duration::from_millis);
+        let number = self.desk.next();
+        let services = ids.iter().map(|id| (*id, None)).collect();
+        let pending = Pending {
+            ask,
+            services,
+            tails: BTreeMap::new(),
+            deadline: None,
+        };
+        self.desk.pending.insert(number, pending);
+        if ids.is_empty() {
+            return self.finish_command(number);
+        }
+        for id in ids {
+            let token = Token(self.desk.next());
+            self.desk.tokens.insert(token, (number, id));
+            let deadline = Some(now.after(limit.unwrap_or_else(|| self.default_limit(id))));
+            let command = Event::Command {
+                command,
+                token: Some(token),
+                deadline,
+            };
+            self.event(id, command);
+        }
+        tracing::debug!("{verb:?} taken");
+        self.settle();
+    }
+
+    /// Long enough for a stop, a finish and a start that go as slowly as they may.
+    fn default_limit(&self, id: ServiceId) -> Duration {
+        let Some(spec) = self.fleet.spec(id) else {
+            return MARGIN;
+        };
+        let stop = spec.stop.timeout.unwrap_or(ENDLESS);
+        let finish = match spec.has_finish {
+            true => spec.stop.finish_timeout.unwrap_or(ENDLESS),
+            false => Duration::ZERO,
+        };
+        stop.saturating_add(finish).saturating_add(MARGIN)
+    }
+
+    /// The machine's answer for one service.
+    pub fn reply(&mut self, token: Token, outcome: Outcome) {
+        let Some((number, id)) = self.desk.tokens.remove(&token) else {
+            return;
+        };
+        let mut shown = self.show(id);
+        let (ok, trouble, leftovers) = match outcome {
+            Outcome::Reached { leftovers } => (true, None, leftovers),
+            Outcome::Failed(because) => {
+                let problem = shown.as_ref().and_then(|shown| shown.problem.as_ref());
+                // For a time-out the state says more than an old problem.
+                let (code, message) = match (because, self.fleet.view(id)) {
+                    (FailedBecause::TimedOut, Some(view)) if problem.is_none() => {
+                        let state = show::state(view.phase);
+                        words::failed(because, Some(&format!("it is {state:?}").to_lowercase()))
+                    }
+                    (FailedBecause::Ended, Some(view)) if problem.is_none() => {
+                        let exit = view.last_exit.and_then(|last| last.exit).map(words::exit);
+                        words::failed(because, exit.as_deref())
+                    }
+                    _ => words::failed(because, problem.map(|problem| &*problem.message)),
+                };
+                (
+                    false,
+                    Some(Trouble {
+                        code: code.into(),
+                        message,
+                    }),
+                    Vec::new(),
+                )
+            }
+        };
+        if let Some(shown) = &mut shown {
+            shown.outcome = Some(control::Outcome {
+                ok,
+                trouble: trouble.clone(),
+            });
+            if !leftovers.is_empty() {
+                shown.leftovers = show::leftovers(&leftovers);
+            }
+        }
+        let Some(pending) = self.desk.pending.get_mut(&number) else {
+            return;
+        };
+        if let Some((_, place)) = pending.services.iter_mut().find(|(other, _)| *other == id) {
+            *place = Some(Answered { shown });
+        }
+        if pending
+            .services
+            .iter()
+            .all(|(_, answered)| answered.is_some())
+        {
+            self.finish_command(number);
+        }
+    }
+
+    fn finish_command(&mut self, number: u64) {
+        let Some(pending) = self.desk.pending.remove(&number) else {
+            return;
+        };
+        let services: Vec<Service> = pending
+            .services
+            .into_iter()
+            .filter_map(|(_, answered)| answered?.shown)
+            .collect();
+        let ok = services
+            .iter()
+            .all(|shown| shown.outcome.as_ref().is_none_or(|out| out.ok));
+        respond(&pending.ask, ok, services);
+    }
+
+    fn ask_why(&mut self, ask: Ask, mut ids: Vec<ServiceId>) {
+        ids.truncate(WHY_MAX);
+        let lines = ask.request.lines.unwrap_or(LINES).min(LINES_MAX);
+        let number = self.desk.next();
+        let mut services = Vec::new();
+        let mut tails = BTreeMap::new();
+        for id in ids {
+            let mut shown = self.show(id);
+            if let Some(shown) = &mut shown {
+                shown.why = self.why(id);
+            }
+            services.push((id, Some(Answered { shown })));
+            let token = self.desk.next();
+            let scribed = self.places.get(&id).is_some_and(|place| place.scribed);
+            if scribed && self.pen.is_connected() {
+                let current = self.fleet.view(id).is_some_and(|view| match view.phase {
+                    Phase::Up | Phase::Stopping => true,
+                    Phase::Down
+                    | Phase::Starting
+                    | Phase::Clearing
+                    | Phase::Finish
+                    | Phase::Backoff
+                    | Phase::Broken => false,
+                });
+                self.pen.send(
+                    &ToScribe::Tail {
+                        token,
+                        id: id.0,
+                        lines,
+                        current,
+                    },
+                    None,
+                );
+                tails.insert(token, None);
+            } else {
+                tails.insert(token, Some((Vec::new(), None)));
+            }
+        }
+        let deadline = Some(self.now().after(TAIL_PATIENCE));
+        self.desk.pending.insert(
+            number,
+            Pending {
+                ask,
+                services,
+                tails,
+                deadline,
+            },
+        );
+    }
+
+    pub fn tail_came(&mut self, token: u64, lines: Vec<String>, file: Option<String>) {
+        for pending in self.desk.pending.values_mut() {
+            if let Some(tail) = pending.tails.get_mut(&token) {
+                *tail = Some((lines, file));
+                return;
+            }
+        }
+    }
+
+    fn ask_reload(&mut self, ask: &Ask) {
+        self.desk.let_go.clear();
+        self.read_all();
+        respond(ask, true, Vec::new());
+    }
+
+    fn ask_shutdown(&mut self, ask: Ask) {
+        self.shut_down("told to shut down by a client");
+        if ask.request.wait {
+            self.desk.shutdowns.push(ask);
+        } else {
+            respond(&ask, true, Vec::new());
+        }
+    }
+
+    pub fn answer_shutdowns(&mut self) {
+        for ask in std::mem::take(&mut self.desk.shutdowns) {
+            respond(&ask, true, Vec::new());
+        }
+    }
+}

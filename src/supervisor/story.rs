@@ -1,0 +1,196 @@
+//! The answer to `why`: what happened to a service, step by step, in sentences.
+
+use super::place::{Place, real_path};
+use super::vocab::ServiceId;
+use super::{Supervisor, words};
+use crate::ipc::control::{Usage, Why};
+use crate::machine::view::{DownReason, Phase, View, Want};
+
+impl Supervisor {
+    /// Without the log lines, which the scribe adds.
+    pub fn why(&self, id: ServiceId) -> Option<Why> {
+        let view = self.fleet.view(id)?;
+        let place = self.places.get(&id)?;
+        let usage = place.usage.map(|usage| Usage {
+            user_seconds: std::time::Duration::from_micros(usage.user_us).as_secs_f64(),
+            system_seconds: std::time::Duration::from_micros(usage.system_us).as_secs_f64(),
+            peak_kib: usage.peak_kib,
+        });
+        Some(Why {
+            story: self.story(id, &view, place),
+            advice: advice(&view, place),
+            usage,
+            log: Vec::new(),
+            log_file: None,
+            directory: real_path(&place.dir),
+        })
+    }
+
+    fn story(&self, id: ServiceId, view: &View, place: &Place) -> Vec<String> {
+        let mut story = Vec::new();
+        let now = self.now();
+        if let Some(last) = view.last_exit {
+            let when = words::duration(now.since(last.at));
+            let ran = words::duration(last.ran);
+            let how = last.exit.map_or_else(
+                || "nobody saw how (the supervisor was away)".to_owned(),
+                words::exit,
+            );
+            let asked = if last.asked {
+                ", as it was told to"
+            } else {
+                ", by itself"
+            };
+            story.push(format!(
+                "the last run (pid {}) lasted {ran} and ended {when} ago{asked}: {how}",
+                last.pid.0
+            ));
+        }
+        if view.leftovers.is_empty() && !view.swept.is_empty() {
+            story.push(format!(
+                "it left processes behind, which were ended before anything else: {}",
+                words::names(&view.swept)
+            ));
+        }
+        match place.oom {
+            Some(true) => story
+                .push("the kernel ended it because its cgroup was out of memory (OOM kill)".into()),
+            None if view.last_exit.is_some() => story.push(
+                "the kernel's out-of-memory killer was at work on this machine at that time; \
+                 without a memory cgroup it can't be said whether it hit this service"
+                    .into(),
+            ),
+            Some(false) | None => {}
+        }
+        if let Some(reason) = &view.invalid {
+            let text = self.desk.findings.get(&id).unwrap_or(reason);
+            story.push(format!("its definition can't be used: {text}"));
+        }
+        if view.failure.is_some()
+            && let Some(found) = &place.words
+        {
+            story.push(found.message.clone());
+        }
+        if view.start_failures > 1 {
+            story.push(format!(
+                "{} starts in a row have failed",
+                view.start_failures
+            ));
+        }
+        story.extend(phase(view, now));
+        if !view.leftovers.is_empty() {
+            story.push(format!(
+                "of ended runs still there: {}",
+                words::names(&view.leftovers)
+            ));
+        }
+        if view.control_overdue {
+            story.push("a control script hung and was killed".into());
+        }
+        let troubles = [&place.log_trouble, &place.supervise_trouble];
+        story.extend(troubles.into_iter().flatten().cloned());
+        story.extend(place.warnings.iter().cloned());
+        story
+    }
+}
+
+fn advice(view: &View, place: &Place) -> Option<String> {
+    let name = &place.name;
+    if view.invalid.is_some() {
+        return Some(format!(
+            "mend {}; it is read again as soon as it changes",
+            place.dir.join("service.toml").display()
+        ));
+    }
+    if view.failure.is_some() {
+        let advice = place.words.as_ref().map(|words| words.advice.clone());
+        return advice.filter(|advice| !advice.is_empty());
+    }
+    match view.phase {
+        Phase::Backoff => Some(format!(
+            "look at its last lines; 'outlast restart {name}' tries now, \
+                 'outlast stop {name}' gives up"
+        )),
+        Phase::Down => match view.down {
+            Some(DownReason::NormallyDown) => Some(format!(
+                "'outlast start {name}' starts it; remove {} to have it started always",
+                place.dir.join("down").display()
+            )),
+            Some(DownReason::Asked | DownReason::Done | DownReason::Policy) => {
+                Some(format!("'outlast start {name}' starts it"))
+            }
+            Some(DownReason::Undefined) | None => None,
+        },
+        Phase::Up if view.paused => Some(format!("'outlast cont {name}' lets it go on")),
+        Phase::Up if !view.ready => Some(format!(
+            "run {} to see why it does not pass",
+            place.dir.join("check").display()
+        )),
+        Phase::Starting
+        | Phase::Up
+        | Phase::Stopping
+        | Phase::Clearing
+        | Phase::Finish
+        | Phase::Broken => None,
+    }
+}
+
+fn phase(view: &View, now: super::Tick) -> Vec<String> {
+    let since = words::duration(now.since(view.since));
+    let text = match view.phase {
+        Phase::Down => {
+            let why = match view.down {
+                Some(DownReason::Undefined) => "its directory has not been read yet",
+                Some(DownReason::NormallyDown) => "there is a file 'down', so it is not started",
+                Some(DownReason::Asked) => "somebody stopped it",
+                Some(DownReason::Done) => "it was to run once, and has",
+                Some(DownReason::Policy) => "its restart policy leaves it down after such an end",
+                None => "nothing wants it up",
+            };
+            format!("down for {since}: {why}")
+        }
+        Phase::Starting => format!("being started for {since}"),
+        Phase::Up if view.paused => format!("up for {since}, paused (SIGSTOP)"),
+        Phase::Up if !view.ready => format!("up for {since}, but ./check has not passed yet"),
+        Phase::Up => format!("up for {since}"),
+        Phase::Stopping => format!("told to stop {since} ago, has not ended yet"),
+        Phase::Clearing => format!("ending what the last run left behind for {since}"),
+        Phase::Finish => format!("./finish has been running for {since}"),
+        Phase::Backoff => {
+            let next = view.next_start.map(|at| words::duration(at.since(now)));
+            format!(
+                "{} ended too soon in a row; the next start is in {}",
+                if view.failures == 1 {
+                    "one run".into()
+                } else {
+                    format!("{} runs", view.failures)
+                },
+                next.unwrap_or_else(|| "a moment".into())
+            )
+        }
+        Phase::Broken => match view.next_start {
+            Some(at) => format!(
+                "broken: the next try is in {}, or when its directory changes",
+                words::duration(at.since(now))
+            ),
+            None => "broken: it is tried again when its directory changes".into(),
+        },
+    };
+    let mut story = vec![text];
+    if view.restarts > 0 {
+        let times = match view.restarts {
+            1 => "once".to_owned(),
+            2 => "twice".to_owned(),
+            more => format!("{more} times"),
+        };
+        story.push(format!(
+            "restarted {times} since it was last asked to start"
+        ));
+    }
+    match view.want {
+        Want::Once => story.push("it is to run once and not be started again".into()),
+        Want::Exit => story.push("it is leaving supervision".into()),
+        Want::Up | Want::Down => {}
+    }
+    story
+}

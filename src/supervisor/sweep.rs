@@ -1,0 +1,127 @@
+//! Ending what runs leave behind, by scope.
+
+use super::leftovers::{self, Pinned, Stray};
+use super::place::Place;
+use super::vocab::{Event, Leftover, ServiceId, Signal};
+use super::watched::Woken;
+use super::{Supervisor, cgroups};
+use crate::machine::spec::Scope;
+use std::collections::HashSet;
+
+impl Supervisor {
+    /// Does all sweeps that are due with one look at the processes.
+    pub fn sweep(&mut self) {
+        let sweeps = std::mem::take(&mut self.sweeps);
+        let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+        for (id, signal) in sweeps {
+            let leftovers = self.sweep_one(id, signal, &strays);
+            self.queue.push_back((id, Event::Leftovers(leftovers)));
+        }
+    }
+
+    /// Every process that the keeper holds, and ourselves: none of these is anybody's leftover.
+    pub fn booked_pids(&self) -> HashSet<i32> {
+        let services = self.places.values().flat_map(|place| place.alive).flatten();
+        let own = [Some(nix::unistd::getpid().as_raw()), self.pen.pid];
+        services.chain(own.into_iter().flatten()).collect()
+    }
+
+    fn sweep_one(&mut self, id: ServiceId, signal: Signal, strays: &[Stray]) -> Vec<Leftover> {
+        // The scope that its run was started with, whatever the definition says by now.
+        let scope = self
+            .fleet
+            .view(id)
+            .map_or(Scope::Process, |view| view.scope);
+        let Some(place) = self.places.get_mut(&id) else {
+            return Vec::new();
+        };
+        let members = match (&place.cgroup, scope) {
+            (Some(group), Scope::Tree) => cgroups::members(group),
+            _ => Vec::new(),
+        };
+        let pinned: Vec<Pinned> = strays
+            .iter()
+            .filter(|stray| members.contains(&stray.pid) || place.left_behind(stray, scope))
+            .filter_map(Pinned::pin)
+            .collect();
+        if let (Some(group), Scope::Tree, Signal::KILL) = (&place.cgroup, scope, signal) {
+            cgroups::kill(group);
+        }
+        for pin in &pinned {
+            pin.signal(i32::from(signal.0));
+            if signal != Signal::KILL {
+                pin.signal(i32::from(Signal::CONT.0));
+            }
+            // Without it we would never hear of its end; then the clear timer asks again.
+            let _ = self.watched.add(pin.pidfd(), Woken::Leftover(id));
+        }
+        let named = pinned.iter().map(|pin| pin.leftover.clone()).collect();
+        if pinned.is_empty() {
+            // Nobody is left, so the numbers may come to mean others.
+            let alive: Vec<i32> = place.alive.into_iter().flatten().collect();
+            place.sessions.retain(|session| alive.contains(session));
+            place.tree.clear();
+        }
+        place.pinned = pinned;
+        named
+    }
+
+    /// One that was waited for has ended; with the last one the machine is told.
+    pub fn leftover_ended(&mut self, id: ServiceId) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        if place.pinned.is_empty() {
+            // Of an earlier sweep; the last one has replaced it.
+            return;
+        }
+        let watched = &self.watched;
+        place.pinned.retain(|pin| {
+            let lives = pin.lives();
+            if !lives {
+                watched.remove(pin.pidfd());
+            }
+            lives
+        });
+        if place.pinned.is_empty() {
+            // Whether they have left children of their own, the look at the end of this turn tells,
+            // together with all others that are due.
+            self.sweeps.push((id, Signal::TERM));
+        }
+    }
+
+    /// For the scope `tree` without a cgroup: who hangs below the process while it still lives.
+    pub fn remember_tree(&mut self, id: ServiceId) {
+        let scope = self
+            .fleet
+            .spec(id)
+            .map_or(Scope::Process, |spec| spec.stop.scope);
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        let [Some(pid), ..] = place.alive else {
+            return;
+        };
+        if scope == Scope::Tree && place.cgroup.is_none() {
+            place.tree = leftovers::below(pid)
+                .iter()
+                .map(|stray| (stray.pid, stray.started))
+                .collect();
+        }
+    }
+}
+
+impl Place {
+    fn left_behind(&self, stray: &Stray, scope: Scope) -> bool {
+        match scope {
+            Scope::Process => false,
+            Scope::Group => self.sessions.contains(&stray.group),
+            Scope::Session => self.sessions.contains(&stray.session),
+            Scope::Tree => {
+                self.sessions.contains(&stray.session)
+                    || self.tree.contains(&(stray.pid, stray.started))
+                    || stray.marked(&self.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Tells when a scan directory or a service directory has changed, by inotify(7).
+//!
+//! One instance for all. What a service writes into its own directory wakes us only to find that
+//! the name is none of ours; what we make in `supervise/` is not told, that somebody removes it
+//! is. Links are followed the whole way: a link on the path that is set anew is told too.
+//!
+//! inotify does not see changes made on another machine or behind a FUSE daemon ([`reliable`]),
+//! nor the content of a file that `run` links to.
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::statfs::statfs;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Entries of the scan directory came or went, it was itself replaced, or events were lost:
+    /// scan again. It is watched again already.
+    Scan,
+    /// Something that matters to this service's definition, or its `supervise/`, changed: load it
+    /// again; if that fails, scan as well.
+    Service(String),
+}
+
+/// Names in a service directory that matter to its definition.
+const SERVICE_NAMES: [&str; 7] = [
+    "run",
+    "finish",
+    "check",
+    "down",
+    "control",
+    "log",
+    "service.toml",
+];
+/// The same in its `log/`.
+const LOG_NAMES: [&str; 3] = ["run", "down", "service.toml"];
+
+/// Links followed from one path, as the kernel's own limit.
+const LINKS_MAX: usize = 40;
+/// Reads of one call, some hundred events each: a service that makes files without end can't
+/// keep the caller here.
+const READS_MAX: usize = 32;
+
+const COME_AND_GO: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_MOVE)
+    .union(SELF_GONE)
+    .union(AddWatchFlags::IN_ONLYDIR);
+const SELF_GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_UNMOUNT);
+/// IN_MODIFY is left out on purpose: a file counts when its writer has closed it.
+const CONTENT: AddWatchFlags = COME_AND_GO
+    .union(AddWatchFlags::IN_CLOSE_WRITE)
+    .union(AddWatchFlags::IN_ATTRIB);
+/// For the directories that hold a link on the way: only its being set anew, since they can be
+/// busy places such as /etc or /tmp.
+const APPROACH: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_ONLYDIR);
+const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE.union(AddWatchFlags::IN_MOVED_FROM);
+
+pub struct Watch {
+    inotify: Inotify,
+    watched: HashMap<WatchDescriptor, Watched>,
+    scan_directory: Option<PathBuf>,
+    scan_watches: Vec<WatchDescriptor>,
+    services: HashMap<String, Watches>,
+}
+
+struct Watches {
+    dir: PathBuf,
+    /// Of the directory and of what leads to it.
+    own: Vec<WatchDescriptor>,
+    log: Option<WatchDescriptor>,
+}
+
+/// The kernel gives one descriptor per inode: two names for one directory share it.
+struct Watched {
+    mask: AddWatchFlags,
+    owners: Vec<Owner>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Scan,
+    /// This entry is the scan directory, or a link on the way to it.
+    ScanApproach(OsString),
+    Service(String),
+    Log(String),
+    /// This entry is a link's target on the way to the service's directory.
+    ServiceApproach(String, OsString),
+}
+
+impl Watch {
+    pub fn new() -> io::Result<Watch> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        Ok(Watch {
+            inotify,
+            watched: HashMap::new(),
+            scan_directory: None,
+            scan_watches: Vec::new(),
+            services: HashMap::new(),
+        })
+    }
+
+    /// Readable when there is something for [`Watch::read`].
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Watches `dir` as the scan directory, instead of the one before. To be called before the
+    /// first scan. When it is not there the error says so, yet its coming will be told.
+    pub fn scan_directory(&mut self, dir: &Path) -> io::Result<()> {
+        for wd in std::mem::take(&mut self.scan_watches) {
+            self.disown(wd, |owner| {
+                matches!(owner, Owner::Scan | Owner::ScanApproach(_))
+            });
+        }
+        self.scan_directory = Some(dir.to_owned());
+        for (parent, entry) in way_to(dir) {
+            // A parent that can't be watched costs only the notice of a replaced link.
+            if let Ok(wd) = self.add(&parent, APPROACH, Owner::ScanApproach(entry)) {
+                self.scan_watches.push(wd);
+            }
+        }
+        let wd = self.add(dir, COME_AND_GO, Owner::Scan)?;
+        self.scan_watches.push(wd);
+        Ok(())
+    }
+
+    /// Watches a service's directory, and its `log/` when it has or gets one. To be called before
+    /// it is loaded, and again when another directory has taken its place.
+    pub fn service(&mut self, name: &str, dir: &Path) -> io::Result<()> {
+        self.forget(name);
+        let mut own = vec![self.add(dir, CONTENT, Owner::Service(name.to_owned()))?];
+        // The first step is an entry of the scan directory, which is watched as a whole.
+        for (parent, entry) in way_to(dir).into_iter().skip(1) {
+            let owner = Owner::ServiceApproach(name.to_owned(), entry);
+            own.extend(self.add(&parent, APPROACH, owner).ok());
+        }
+        let dir = dir.to_owned();
+        let watches = Watches {
+            dir,
+            own,
+            log: None,
+        };
+        self.services.insert(name.to_owned(), watches);
+        self.log(name)
+    }
+
+    /// Watches the `log/` that is there now.
+    fn log(&mut self, name: &str) -> io::Result<()> {
+        let Some(watches) = self.services.get_mut(name) else {
+            return Ok(());
+        };
+        let before = watches.log.take();
+        let dir = watches.dir.join("log");
+        if let Some(wd) = before {
+            self.disown(wd, |owner| *owner == Owner::Log(name.to_owned()));
+        }
+        let now = match self.add(&dir, CONTENT, Owner::Log(name.to_owned())) {
+            Ok(wd) => Some(wd),
+            // No log service; or none that could be read, which loading it will say.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => None,
+            Err(errno) => return Err(errno.into()),
+        };
+        if let Some(watches) = self.services.get_mut(name) {
+            watches.log = now;
+        }
+        Ok(())
+    }
+
+    pub fn forget(&mut self, name: &str) {
+        let Some(watches) = self.services.remove(name) else {
+            return;
+        };
+        for wd in watches.own.into_iter().chain(watches.log) {
+            self.disown(wd, |owner| match owner {
+                Owner::Service(of) | Owner::Log(of) | Owner::ServiceApproach(of, _) => of == name,
+                Owner::Scan | Owner::ScanApproach(_) => false,
+            });
+        }
+    }
+
+    /// What has changed since the last call, each once; nothing when nothing that matters has.
+    /// Never waits. With very many events it leaves some for the next call: the descriptor is then
+    /// still readable.
+    pub fn read(&mut self) -> io::Result<Vec<Change>> {
+        let mut found = Found::default();
+        for _ in 0..READS_MAX {
+            let events = match self.inotify.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            for event in &events {
+                self.take(event, &mut found);
+            }
+        }
+        if found.scan_replaced
+            && let Some(dir) = self.scan_directory.clone()
+        {
+            // When it is not there (yet), the scan will say so, and its coming is watched for.
+            let _ = self.scan_directory(&dir);
+        }
+        for name in &found.log_replaced {
+            // Out of watches: the scan that is told as well will find the same trouble.
+            let _ = self.log(name);
+        }
+        Ok(found.changes.into_iter().collect())
+    }
+
+    fn take(&self, event: &InotifyEvent, found: &mut Found) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            found.scan_replaced = true;
+            found.changes.insert(Change::Scan);
+            for name in self.services.keys() {
+                found.service(name);
+                found.log_replaced.insert(name.clone());
+            }
+            return;
+        }
+        // After IN_IGNORED the number means nothing any more; its owners let go of it in time,
+        // since they are told of the end as well.
+        let owners = self.watched.get(&event.wd);
+        let name = event.name.as_deref();
+        let self_gone = event.mask.intersects(SELF_GONE);
+        for owner in owners.map_or(&[][..], |watched| &watched.owners) {
+            match owner {
+                Owner::Scan if self_gone => found.replaced(),
+                Owner::Scan if is_entry(event) => {
+                    found.changes.insert(Change::Scan);
+                }
+                Owner::ScanApproach(entry) if name == Some(entry) => found.replaced(),
+                Owner::Service(service) if self_gone => {
+                    found.changes.insert(Change::Scan);
+                    found.service(service);
+                }
+                Owner::ServiceApproach(service, entry) if name == Some(entry) => {
+                    found.changes.insert(Change::Scan);
+                    found.service(service);
+                }
+                Owner::Service(service) if matters(event, &SERVICE_NAMES) => {
+                    found.service(service);
+                    if name == Some(OsStr::new("log")) {
+                        found.log_replaced.insert(service.clone());
+                    }
+                }
+                Owner::Log(service) if self_gone || matters(event, &LOG_NAMES) => {
+                    found.service(service);
+                }
+                Owner::Scan
+                | Owner::ScanApproach(_)
+                | Owner::Service(_)
+                | Owner::Log(_)
+                | Owner::ServiceApproach(..) => {}
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        dir: &Path,
+        mask: AddWatchFlags,
+        owner: Owner,
+    ) -> nix::Result<WatchDescriptor> {
+        let wd = self.inotify.add_watch(dir, mask)?;
+        let watched = self.watched.entry(wd).or_insert(Watched {
+            mask,
+            // Nearly always the only one; a first push would make room for four.
+            owners: Vec::with_capacity(1),
+        });
+        // A second call for the same inode has replaced the mask that its first owner needs.
+        let both = watched.mask | mask;
+        if both != mask {
+            self.inotify.add_watch(dir, both)?;
+        }
+        watched.mask = both;
+        if !watched.owners.contains(&owner) {
+            watched.owners.push(owner);
+        }
+        Ok(wd)
+    }
+
+    fn disown(&mut self, wd: WatchDescriptor, is_his: impl Fn(&Owner) -> bool) {
+        let Some(watched) = self.watched.get_mut(&wd) else {
+            return;
+        };
+        watched.owners.retain(|owner| !is_his(owner));
+        if watched.owners.is_empty() {
+            self.watched.remove(&wd);
+            // EINVAL when the inode went first.
+            let _ = self.inotify.rm_watch(wd);
+        }
+    }
+}
+
+/// What a number of events come to.
+#[derive(Default)]
+struct Found {
+    changes: BTreeSet<Change>,
+    scan_replaced: bool,
+    log_replaced: BTreeSet<String>,
+}
+
+impl Found {
+    fn replaced(&mut self) {
+        self.scan_replaced = true;
+        self.changes.insert(Change::Scan);
+    }
+
+    fn service(&mut self, name: &str) {
+        self.changes.insert(Change::Service(name.to_owned()));
+    }
+}
+
+/// An entry of the scan directory that could be a service.
+fn is_entry(event: &InotifyEvent) -> bool {
+    let name = event.name.as_deref().unwrap_or_default();
+    let came_or_went = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+    event.mask.intersects(came_or_went) && !name.as_encoded_bytes().starts_with(b".")
+}
+
+/// No name: the directory's own mode or owner was changed.
+fn matters(event: &InotifyEvent, names: &[&str]) -> bool {
+    match event.name.as_deref() {
+        None => event.mask.contains(AddWatchFlags::IN_ATTRIB),
+        Some(name) if name == "supervise" => event.mask.intersects(GONE),
+        Some(name) => names.iter().any(|known| OsStr::new(known) == name),
+    }
+}
+
+/// The entries by which a path is reached: itself, then the target of each link in turn, each with
+/// the directory it stands in.
+fn way_to(path: &Path) -> Vec<(PathBuf, OsString)> {
+    let mut way = Vec::new();
+    let mut path = path.to_owned();
+    while way.len() < LINKS_MAX {
+        let (Some(parent), Some(entry)) = (path.parent(), path.file_name()) else {
+            break;
+        };
+        let parent = match parent.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => parent.to_owned(),
+        };
+        way.push((parent.clone(), entry.to_owned()));
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent.join(target),
+            Err(_) => break,
+        }
+    }
+    way
+}
+
+/// File systems whose changes may come from elsewhere, by their numbers in statfs(2).
+const ELSEWHERE: [u32; 14] = [
+    0x6969,      // NFS
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x6573_5546, // FUSE, virtiofs among them
+    0x0102_1997, // 9P
+    0x5346_414f, // AFS
+    0x7375_7245, // Coda
+    0x00c3_6400, // Ceph
+    0x0bd0_0bd0, // Lustre
+    0x0116_1970, // GFS2
+    0x7461_636f, // OCFS2
+    0x786f_4256, // VirtualBox's shared folders
+    0x0187,      // autofs: what will be mounted is not known yet
+];
+
+/// Whether inotify sees all changes of this directory. If not, it is to be scanned again every
+/// few seconds.
+pub fn reliable(dir: &Path) -> bool {
+    let Ok(it) = statfs(dir) else {
+        return false;
+    };
+    // The kernel's numbers have 32 bits; a signed field may have extended the sign.
+    let kind = u32::try_from(it.filesystem_type().0 & 0xffff_ffff);
+    !kind.is_ok_and(|kind| ELSEWHERE.contains(&kind))
+}
+
+#[cfg(test)]
+mod tests;

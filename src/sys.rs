@@ -1,0 +1,267 @@
+//! The only unsafe code: system calls that nix lacks, and the child's side of a fork.
+//!
+//! Every wrapper speaks owned descriptors, typed pids and `io::Result`; each unsafe block names the
+//! contract it relies on. Nothing here decides, retries or logs. Called by `os` and the keeper.
+#![allow(unsafe_code)]
+
+use nix::unistd::Pid;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// Takes over a descriptor that the kernel or our parent gave us as a bare number.
+///
+/// None when the number is not an open descriptor.
+pub fn adopt(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD reads a flag and has no other effect; a bad number is EBADF.
+    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: the number is open (just asked) and, by this function's purpose, owned by nobody
+    // else: it comes from a received message or was inherited at exec.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// pidfd_open(2), Linux 5.3; close-on-exec by itself.
+pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed; the kernel returns a new descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just created by the kernel for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// pidfd_send_signal(2), Linux 5.1: hits the process that the pidfd was opened for or nobody.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the null siginfo asks the kernel to fill in what kill(2) would; no memory is passed.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Rust's start-up code ignores SIGPIPE, and what is ignored stays so over exec: a service would
+/// then write into broken pipes for ever. To be called before an exec that is not [`spawn`]'s.
+pub fn default_sigpipe() {
+    // SAFETY: SIG_DFL installs no handler, so nothing of ours can run inside a signal.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// What a reaped process used (getrusage(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub user_us: u64,
+    pub system_us: u64,
+    pub peak_kib: u64,
+}
+
+/// wait4(2) without waiting: the raw status and usage when the child has ended, None while it
+/// lives. ECHILD is an error.
+pub fn reap(pid: Pid) -> io::Result<Option<(i32, Usage)>> {
+    let mut status = 0;
+    // SAFETY: rusage is plain integers, for which all-zero is a value.
+    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live locals of the types that wait4 fills.
+    let done = unsafe { libc::wait4(pid.as_raw(), &mut status, libc::WNOHANG, &mut used) };
+    match done {
+        0 => Ok(None),
+        error if error < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(Some((
+            status,
+            Usage {
+                user_us: microseconds(used.ru_utime),
+                system_us: microseconds(used.ru_stime),
+                peak_kib: u64::try_from(used.ru_maxrss).unwrap_or(0),
+            },
+        ))),
+    }
+}
+
+fn microseconds(time: libc::timeval) -> u64 {
+    let whole = u64::try_from(time.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000);
+    whole.saturating_add(u64::try_from(time.tv_usec).unwrap_or(0))
+}
+
+/// A process to be made, everything prepared: between fork and exec nothing may allocate.
+pub struct Child<'a> {
+    pub program: &'a CStr,
+    pub argv: &'a [CString],
+    pub environment: &'a Environment,
+    /// Become a session leader.
+    pub session: bool,
+    pub directory: Option<BorrowedFd<'a>>,
+    /// For stdin, stdout, stderr; None keeps ours.
+    pub standard: [Option<BorrowedFd<'a>>; 3],
+    /// Placed as descriptor 3, kept over the exec.
+    pub extra: Option<BorrowedFd<'a>>,
+    /// Where a failed step is reported: placed as descriptor 4 and kept over the exec when
+    /// `keep_report`, else closed by it.
+    pub report: BorrowedFd<'a>,
+    pub keep_report: bool,
+    /// The limit of open files that the child gets back.
+    pub nofile: (u64, u64),
+    /// Numbers of the steps for the report, in the order session, directory, descriptors, exec.
+    pub steps: [u8; 4],
+}
+
+/// The environment as execve(2) wants it; made once, since the keeper's never changes.
+pub struct Environment {
+    _strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Environment {
+    pub fn of_this_process() -> Environment {
+        use std::os::unix::ffi::OsStringExt;
+        let mut strings = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let mut text = name.into_vec();
+            text.push(b'=');
+            text.extend(value.into_vec());
+            // A NUL can't come from the kernel's own environment block.
+            if let Ok(text) = CString::new(text) {
+                strings.push(text);
+            }
+        }
+        let mut pointers: Vec<_> = strings.iter().map(|text| text.as_ptr()).collect();
+        pointers.push(ptr::null());
+        Environment {
+            _strings: strings,
+            pointers,
+        }
+    }
+}
+
+/// Forks and execs. The pid comes back as soon as the fork is done; how the exec went is told
+/// through `report`: closed without a byte when it worked, else step, errno (see `os::step`).
+pub fn spawn(child: &Child<'_>) -> io::Result<Pid> {
+    let mut argv: Vec<*const libc::c_char> = child.argv.iter().map(|text| text.as_ptr()).collect();
+    argv.push(ptr::null());
+    let all = [u64::MAX; 16];
+    let mut before = [0u64; 16];
+    // All signals are held back over the fork: a handler of ours that ran in the child before
+    // its exec would write into the pipe we share with it.
+    // SAFETY: sigset_t is at most 128 bytes on Linux; both arrays are that large and outlive the
+    // calls.
+    unsafe {
+        libc::sigprocmask(
+            libc::SIG_SETMASK,
+            all.as_ptr().cast(),
+            before.as_mut_ptr().cast(),
+        );
+    }
+    // SAFETY: this process has one thread (the keeper's rule), so the child is a whole copy; it
+    // only makes async-signal-safe calls before exec or _exit.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: we are the fresh child; argv and the environment are null-terminated arrays of
+        // pointers into strings that live on in this copy of the address space.
+        unsafe { in_child(child, &argv) }
+    }
+    let error = io::Error::last_os_error();
+    // SAFETY: restores the mask saved above.
+    unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr().cast(), ptr::null_mut());
+    }
+    if pid < 0 {
+        Err(error)
+    } else {
+        Ok(Pid::from_raw(pid))
+    }
+}
+
+/// The child's side: prepared system calls only.
+///
+/// # Safety
+/// To be called in the child right after fork, with `argv` null-terminated.
+unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char]) -> ! {
+    let [session, directory, descriptors, exec] = child.steps;
+    let report = child.report.as_raw_fd();
+    // SAFETY: every call below is async-signal-safe and gets numbers or pointers to live memory;
+    // all signals are blocked until the mask is cleared, when no handler is left.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        if child.session && libc::setsid() < 0 {
+            fail(report, session);
+        }
+        if let Some(fd) = child.directory
+            && libc::fchdir(fd.as_raw_fd()) < 0
+        {
+            fail(report, directory);
+        }
+        let limit = libc::rlimit {
+            rlim_cur: child.nofile.0,
+            rlim_max: child.nofile.1,
+        };
+        // A refusal leaves the child with more files than it had; no reason not to start it.
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        // The keeper opens nothing below 5, so no target here is another one's source.
+        for (target, source) in (0..).zip(child.standard) {
+            if let Some(source) = source
+                && libc::dup2(source.as_raw_fd(), target) < 0
+            {
+                fail(report, descriptors);
+            }
+        }
+        if let Some(source) = child.extra
+            && libc::dup2(source.as_raw_fd(), 3) < 0
+        {
+            fail(report, descriptors);
+        }
+        if child.keep_report && libc::dup2(report, 4) < 0 {
+            fail(report, descriptors);
+        }
+        let none = [0u64; 16];
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr().cast(), ptr::null_mut());
+        libc::execve(
+            child.program.as_ptr(),
+            argv.as_ptr(),
+            child.environment.pointers.as_ptr(),
+        );
+        fail(report, exec)
+    }
+}
+
+/// Reports the step with errno and ends, with the code that runit's children end with.
+///
+/// # Safety
+/// To be called in the child only.
+unsafe fn fail(report: RawFd, step: u8) -> ! {
+    // SAFETY: __errno_location is this thread's own errno; write gets a live buffer and its
+    // length; _exit runs no handlers of the parent.
+    unsafe {
+        let errno = (*libc::__errno_location()).to_ne_bytes();
+        let record = [step, errno[0], errno[1], errno[2], errno[3]];
+        libc::write(report, record.as_ptr().cast(), record.len());
+        libc::_exit(111)
+    }
+}
+
+/// A descriptor of our own in tokio's event loop.
+///
+/// Errors: outside a runtime, or when the kernel can't poll such a descriptor.
+pub fn in_event_loop(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: register asks that the value keep its descriptor open and its own until it is
+    // dropped from the AsyncFd; an OwnedFd does.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(fd)? })
+}

@@ -1,0 +1,300 @@
+//! Every line that a service writes is in its log, once.
+
+use super::world::{World, eventually, kill, needs_root, write_script};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::signal::Signal;
+use outlast::ipc::control::{State, Verb};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_line_is_stamped_and_its_file_is_not_for_everybody() {
+    let world = World::new();
+    world.run("web", "echo out; echo err >&2; exec sleep 1000");
+    world.until_line("web", "out");
+    world.until_line("web", "err");
+    let current = world.path("log/web/current");
+    let text = fs::read_to_string(&current).expect("current");
+    let (stamp, _) = text.split_once(' ').expect("a stamp");
+    assert_eq!(stamp.len(), "2026-11-20T10:00:00.00000".len(), "{stamp}");
+    assert_eq!(
+        fs::metadata(&current)
+            .expect("current")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o640
+    );
+}
+
+#[test]
+fn the_last_words_of_a_process_that_lives_for_a_moment_are_there_without_newline_too() {
+    let world = World::new();
+    let once = "[restart]\npolicy = \"never\"\n";
+    for number in 0..40 {
+        let run = format!("#!/bin/sh\nprintf 'last words {number}'\n");
+        world.service(
+            &format!("s{number}"),
+            &[("run", &run), ("service.toml", once)],
+        );
+    }
+    for number in 0..40 {
+        world.until_line(&format!("s{number}"), &format!("last words {number}"));
+        let current = world.path(&format!("log/s{number}/current"));
+        eventually("the line has an end", || {
+            fs::read(&current).ok().filter(|text| text.ends_with(b"\n"))
+        });
+    }
+}
+
+#[test]
+fn a_log_service_reads_through_a_pipe_that_survives_both() {
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            ("run", "#!/bin/sh\necho from $$\nexec sleep 1000\n"),
+            (
+                "log/run",
+                "#!/bin/sh\nwhile read line; do echo \"$line\" >>lines; done\n",
+            ),
+        ],
+    );
+    let lines = || fs::read_to_string(world.path("services/web/log/lines")).unwrap_or_default();
+    let pid = world.until_up("web");
+    eventually("the first line", || {
+        lines().contains(&format!("from {pid}\n")).then_some(())
+    });
+    let log = world.until_up("web/log");
+    kill(log, Signal::SIGKILL);
+    world.must(Verb::Restart, &["web"]);
+    let pid = world.until_up("web");
+    eventually("the second line", || {
+        lines().contains(&format!("from {pid}\n")).then_some(())
+    });
+    assert_eq!(lines().lines().count(), 2);
+    assert!(!world.path("log/web").exists());
+}
+
+#[test]
+fn a_log_service_added_later_takes_over_without_a_restart() {
+    let world = World::new();
+    let place = world.run(
+        "web",
+        "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.02; done",
+    );
+    let pid = world.until_up("web");
+    world.until_line("web", "line 3");
+    let draft = world.path("draft-log");
+    write_script(&draft.join("run"), "#!/bin/sh\nexec cat >>lines\n");
+    fs::rename(&draft, place.join("log")).expect("log service");
+    world.until_up("web/log");
+    let lines = || fs::read_to_string(place.join("log/lines")).unwrap_or_default();
+    eventually("it reads", || (lines().lines().count() > 3).then_some(()));
+    assert_eq!(world.until_up("web"), pid);
+    world.must(Verb::Stop, &["web"]);
+    let mut all = world.lines("web");
+    all.extend(lines().lines().map(str::to_owned));
+    let expected: Vec<String> = (1..=all.len())
+        .map(|number| format!("line {number}"))
+        .collect();
+    assert_eq!(all, expected, "a line is missing, doubled or out of place");
+}
+
+#[test]
+fn an_existing_log_is_added_to_never_removed() {
+    let mut world = World::quiet();
+    fs::create_dir_all(world.path("log/web")).expect("log directory");
+    fs::write(
+        world.path("log/web/current"),
+        "2026-01-01T00:00:00.00000 of old\n",
+    )
+    .expect("old");
+    world.run("web", "echo new; exec sleep 1000");
+    world.supervise(&[]);
+    eventually("old and new are there", || {
+        let all: String = fs::read_dir(world.path("log/web"))
+            .expect("log")
+            .flatten()
+            .filter_map(|file| fs::read_to_string(file.path()).ok())
+            .collect();
+        (all.contains("of old") && all.contains(" new\n")).then_some(())
+    });
+}
+
+#[test]
+fn why_shows_the_last_lines_of_that_very_run() {
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            (
+                "run",
+                "#!/bin/sh\necho attempt $$\necho cause >&2\nexit 4\n",
+            ),
+            ("service.toml", "[restart]\npolicy = \"never\"\n"),
+        ],
+    );
+    let web = world.until("web", "ended", |web| {
+        web.state == State::Down && web.last_exit.is_some()
+    });
+    let pid = web.last_exit.expect("an exit").pid;
+    let why = world
+        .must(Verb::Why, &["web"])
+        .services
+        .remove(0)
+        .why
+        .expect("why");
+    let text = why.log.join("\n");
+    assert!(
+        text.contains(&format!("attempt {pid}")) && text.contains("cause"),
+        "{why:#?}"
+    );
+    assert!(
+        why.story.iter().any(|line| line.contains("exit code 4")),
+        "{why:#?}"
+    );
+    let shown = world.outlast(&["why", "web"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("exit code 4") && shown.contains("cause"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_hundred_megabytes_without_a_newline_are_written_and_nobody_grows() {
+    let world = World::new();
+    world.service("web", &[
+        ("run", "#!/bin/sh\nhead -c 100000000 /dev/zero | tr '\\0' x\necho\necho done\nexec sleep 1000\n"),
+        ("service.toml", "[log]\nsize = \"200M\"\n"),
+    ]);
+    let current = world.path("log/web/current");
+    eventually("all of it is written", || {
+        let long = fs::metadata(&current).ok()?.len() > 100_000_000;
+        long.then(|| fs::read(&current).ok())
+            .flatten()
+            .filter(|all| all.ends_with(b" done\n"))
+    });
+    let scribe = world.part("outlast-scribe");
+    let status = fs::read_to_string(format!("/proc/{scribe}/status")).expect("status");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("peak");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("number");
+    assert!(peak < 20_000, "the scribe grew to {peak} kB");
+}
+
+#[test]
+fn a_service_that_closes_its_output_makes_nobody_spin() {
+    let world = World::new();
+    world.run("web", "exec >&- 2>&-; exec sleep 1000");
+    world.until_up("web");
+    let scribe = world.part("outlast-scribe");
+    let ticks = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+        let fields: Vec<String> = stat.split_whitespace().map(str::to_owned).collect();
+        fields[13].parse::<u64>().expect("ticks") + fields[14].parse::<u64>().expect("ticks")
+    };
+    let before = ticks(scribe);
+    for _ in 0..20 {
+        world.must(Verb::Restart, &["web"]);
+    }
+    assert!(
+        ticks(scribe) - before < 20,
+        "the scribe is busy with nothing"
+    );
+}
+
+#[test]
+fn a_full_disk_under_a_log_delays_nobody_and_loses_nothing() {
+    if needs_root() {
+        return;
+    }
+    let mut world = World::quiet();
+    let small = world.path("small");
+    fs::create_dir(&small).expect("mount point");
+    let mounted = mount(
+        Some("none"),
+        &small,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=64k"),
+    );
+    if mounted.is_err() {
+        println!("skipped: needs to mount");
+        return;
+    }
+    let toml = format!("[log]\ndir = \"{}/web\"\n", small.display());
+    world.service("web", &[
+        ("run", "#!/bin/sh\nfor i in $(seq 1 4000); do echo line $i of many that fill it; done\nexec sleep 1000\n"),
+        ("service.toml", &toml),
+    ]);
+    world.run("other", "echo fine; exec sleep 1000");
+    world.supervise(&[]);
+    world.until_line("other", "fine");
+    world.until("web", "known to be stuck", |web| {
+        web.problem
+            .as_ref()
+            .is_some_and(|problem| problem.code == "log")
+    });
+    world.must(Verb::Restart, &["other"]);
+    let grown = mount(
+        Some("none"),
+        &small,
+        Some("tmpfs"),
+        MsFlags::MS_REMOUNT,
+        Some("size=4m"),
+    );
+    grown.expect("remounted");
+    let current = small.join("web/current");
+    let text = eventually("all lines are there", || {
+        fs::read_to_string(&current)
+            .ok()
+            .filter(|text| text.contains("line 4000 of"))
+    });
+    for number in [1, 2, 1000, 2000, 3999] {
+        let wanted = format!(" line {number} of");
+        assert_eq!(text.matches(&wanted).count(), 1, "{wanted}");
+    }
+    world.until("web", "mended", |web| web.problem.is_none());
+    assert_eq!(world.end(), Some(0));
+    umount(&small).expect("unmounted");
+}
+
+#[test]
+fn a_log_directory_that_is_removed_is_made_anew() {
+    let world = World::new();
+    world.run(
+        "web",
+        "trap 'echo again' HUP; echo first; while :; do sleep 0.02; done",
+    );
+    world.until_line("web", "first");
+    fs::remove_dir_all(world.path("log/web")).expect("removed");
+    eventually("lines are written again", || {
+        world.must(Verb::Hup, &["web"]);
+        world
+            .lines("web")
+            .contains(&"again".to_owned())
+            .then_some(())
+    });
+}
+
+#[test]
+fn logs_shows_what_was_written() {
+    let world = World::new();
+    world.run("web", "echo one; echo two; exec sleep 1000");
+    world.run("db", "echo three; exec sleep 1000");
+    world.until_line("web", "two");
+    world.until_line("db", "three");
+    let shown = world.outlast(&["logs", "web"]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        text.contains("one") && text.contains("two") && !text.contains("three"),
+        "{text}"
+    );
+    let shown = world.outlast(&["logs"]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("web") && text.contains("three"), "{text}");
+}

@@ -1,0 +1,9 @@
+//! The real binary with real processes, sockets, signals and files.
+
+mod commands;
+mod daemons;
+mod lifelines;
+mod logging;
+mod stopping;
+mod supervision;
+pub mod world;

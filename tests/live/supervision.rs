@@ -1,0 +1,349 @@
+//! Services are started, kept up, seen to come and go.
+
+use super::world::{World, eventually, kill, lives, needs_root, write_script};
+use nix::sys::signal::Signal;
+use outlast::ipc::control::{State, Verb, Want};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_directory_that_appears_is_started_and_one_that_goes_is_stopped() {
+    let world = World::new();
+    let place = world.run("web", "exec sleep 1000");
+    let pid = world.until_up("web");
+    fs::rename(&place, world.path("elsewhere")).expect("moved away");
+    eventually("web is forgotten", || {
+        world.find("web").is_none().then_some(())
+    });
+    assert!(!lives(pid));
+}
+
+#[test]
+fn a_link_to_a_directory_is_a_service_and_runs_in_its_real_place() {
+    let world = World::new();
+    let real = world.path("real");
+    write_script(&real.join("run"), "#!/bin/sh\npwd -P\nexec sleep 1000\n");
+    std::os::unix::fs::symlink(&real, world.path("services/web")).expect("link");
+    world.until_up("web");
+    let real = fs::canonicalize(real).expect("real path");
+    world.until_line("web", &real.to_string_lossy());
+}
+
+#[test]
+fn names_with_a_dot_in_front_are_no_services() {
+    let world = World::new();
+    world.run(".hidden", "exec sleep 1000");
+    world.run("shown", "exec sleep 1000");
+    world.until_up("shown");
+    assert!(world.find(".hidden").is_none());
+}
+
+#[test]
+fn a_crash_is_restarted_at_once_and_the_next_one_later() {
+    let world = World::new();
+    world.run("web", "exec sleep 1000");
+    let first = world.until_up("web");
+    kill(first, Signal::SIGKILL);
+    let again = world.until("web", "up again", |web| {
+        web.pid.is_some_and(|pid| pid != first)
+    });
+    assert_eq!(again.restarts, 1);
+    let last = again.last_exit.expect("an exit");
+    assert_eq!(last.signal.as_deref(), Some("SIGKILL"));
+    assert!(!last.asked);
+    kill(again.pid.expect("pid"), Signal::SIGKILL);
+    let waiting = world.until_state("web", State::Backoff);
+    assert!(
+        waiting.next_start.is_some_and(|delay| delay <= 1.5),
+        "{waiting:?}"
+    );
+}
+
+#[test]
+fn finish_gets_the_exit_code_and_the_low_byte_of_the_status() {
+    let world = World::new();
+    let finish = "#!/bin/sh\necho finish \"$@\"\n";
+    let once = "[restart]\npolicy = \"never\"\n";
+    world.service(
+        "code",
+        &[
+            ("run", "#!/bin/sh\nexit 3\n"),
+            ("finish", finish),
+            ("service.toml", once),
+        ],
+    );
+    world.until_line("code", "finish 3 0");
+    world.service(
+        "signal",
+        &[
+            ("run", "#!/bin/sh\nkill -9 $$\n"),
+            ("finish", finish),
+            ("service.toml", once),
+        ],
+    );
+    world.until_line("signal", "finish -1 9");
+}
+
+#[test]
+fn a_run_that_is_not_executable_is_broken_says_so_and_starts_when_mended() {
+    let world = World::new();
+    let place = world.service("web", &[("run", "exec sleep 1000\n")]);
+    let broken = world.until_state("web", State::Broken);
+    let problem = broken.problem.expect("a problem");
+    assert_eq!(problem.code, "run-not-executable", "{problem:?}");
+    let why = world
+        .must(Verb::Why, &["web"])
+        .services
+        .remove(0)
+        .why
+        .expect("why");
+    assert!(
+        why.advice.is_some_and(|advice| advice.contains("chmod +x")),
+        "{:?}",
+        why.story
+    );
+    write_script(&place.join("run"), "#!/bin/sh\nexec sleep 1000\n");
+    world.until_up("web");
+}
+
+#[test]
+fn a_broken_service_is_not_tried_again_and_again() {
+    let world = World::new();
+    world.service("web", &[("run", "#!/no/such/interpreter\n")]);
+    let broken = world.until_state("web", State::Broken);
+    assert!(
+        broken
+            .problem
+            .expect("a problem")
+            .message
+            .contains("/no/such/interpreter")
+    );
+    assert!(broken.next_start.is_none_or(|delay| delay > 20.0));
+}
+
+#[test]
+fn a_file_named_down_keeps_a_service_from_being_started_until_asked() {
+    let world = World::new();
+    world.service(
+        "web",
+        &[("run", "#!/bin/sh\nexec sleep 1000\n"), ("down", "")],
+    );
+    let web = world.until("web", "read", |web| web.normally_down);
+    assert_eq!((web.state, web.want), (State::Down, Want::Down));
+    let web = world.must(Verb::Start, &["web"]).services.remove(0);
+    assert_eq!(web.state, State::Up);
+}
+
+#[test]
+fn check_decides_when_a_service_is_ready() {
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            ("run", "#!/bin/sh\nexec sleep 1000\n"),
+            ("check", "#!/bin/sh\ntest -e ready\n"),
+        ],
+    );
+    let web = world.until_state("web", State::Up);
+    assert!(!web.ready);
+    assert!(!world.ask(Verb::Check, &["web"]).ok);
+    fs::write(world.path("services/web/ready"), "").expect("ready");
+    world.must(Verb::Check, &["web"]);
+    world.until("web", "ready", |web| web.ready);
+}
+
+#[test]
+fn a_control_script_that_succeeds_takes_the_place_of_the_signal() {
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            ("run", "#!/bin/sh\necho $$ >pid\nexec sleep 1000\n"),
+            ("control/h", "#!/bin/sh\necho asked\n"),
+            (
+                "control/t",
+                "#!/bin/sh\necho stopping\nkill -9 $(cat pid)\n",
+            ),
+        ],
+    );
+    let pid = world.until_up("web");
+    world.must(Verb::Hup, &["web"]);
+    world.until_line("web", "asked");
+    assert!(lives(pid), "HUP went out all the same");
+    let web = world.must(Verb::Stop, &["web"]).services.remove(0);
+    assert_eq!(
+        web.last_exit.expect("an exit").signal.as_deref(),
+        Some("SIGKILL")
+    );
+    world.until_line("web", "stopping");
+}
+
+#[test]
+fn a_directory_replaced_under_a_running_service_wedges_nothing() {
+    let world = World::new();
+    world.run("web", "exec sleep 1000");
+    let pid = world.until_up("web");
+    fs::remove_dir_all(world.path("services/web/supervise")).expect("supervise removed");
+    let status = world.path("services/web/supervise/status");
+    eventually("supervise/ is made anew", || status.exists().then_some(()));
+    let draft = world.path("draft/web");
+    write_script(&draft.join("run"), "#!/bin/sh\necho new\nexec sleep 1000\n");
+    fs::rename(world.path("services/web"), world.path("old")).expect("away");
+    fs::rename(&draft, world.path("services/web")).expect("in");
+    world.must(Verb::Restart, &["web"]);
+    world.until_line("web", "new");
+    world.must(Verb::Stop, &["web"]);
+    assert!(!lives(pid));
+    world.must(Verb::Start, &["web"]);
+}
+
+#[test]
+fn removed_and_put_back_at_any_moment_a_service_ends_up_running_once() {
+    let world = World::new();
+    let place = world.run("web", "exec sleep 1000");
+    world.until_up("web");
+    for _ in 0..30 {
+        fs::rename(&place, world.path("away")).expect("away");
+        fs::rename(world.path("away"), &place).expect("back");
+    }
+    // What was seen of all this is worked off before a restart is answered.
+    eventually("a restart is taken", || {
+        world.ask(Verb::Restart, &["web"]).ok.then_some(())
+    });
+    eventually("one copy, and it is the one that status tells of", || {
+        let sleeping = world
+            .descendants()
+            .into_iter()
+            .filter(|pid| lives(*pid) && super::world::comm_of(*pid) == "sleep");
+        let sleeping: Vec<_> = sleeping.map(Some).collect();
+        let web = world.find("web")?;
+        (web.state == State::Up && sleeping == [web.pid]).then_some(())
+    });
+}
+
+#[test]
+fn two_hundred_broken_services_cost_the_good_ones_nothing() {
+    let mut world = World::quiet();
+    for number in 0..200 {
+        world.run(&format!("bad{number}"), "exit 1");
+    }
+    world.run("good", "exec sleep 1000");
+    world.supervise(&[]);
+    let pid = world.until_up("good");
+    let good = world.show("good");
+    assert_eq!((good.pid, good.restarts), (Some(pid), 0));
+    let all = world.must(Verb::Status, &[]).services;
+    assert_eq!(all.len(), 201);
+}
+
+#[test]
+fn limits_of_ours_are_not_the_services() {
+    let world = World::new();
+    world.run("web", "ulimit -n; exec sleep 1000");
+    let (soft, _) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("limit");
+    world.until_line("web", &soft.to_string());
+}
+
+#[test]
+fn a_service_runs_as_its_own_user_with_all_its_groups() {
+    if needs_root() {
+        return;
+    }
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            (
+                "run",
+                "#!/bin/sh\nid -un; id -Gn; echo $HOME\nexec sleep 1000\n",
+            ),
+            ("service.toml", "user = \"nobody\"\n"),
+        ],
+    );
+    world.until_line("web", "nobody");
+    world.until_line("web", "nogroup");
+    world.until_line("web", "/nonexistent");
+}
+
+#[test]
+fn an_unknown_user_never_leads_to_a_run_as_root() {
+    if needs_root() {
+        return;
+    }
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            ("run", "#!/bin/sh\necho started\nexec sleep 1000\n"),
+            ("service.toml", "user = \"no-such-user-here\"\n"),
+        ],
+    );
+    let broken = world.until_state("web", State::Broken);
+    let problem = broken.problem.expect("a problem");
+    assert!(problem.message.contains("no-such-user-here"), "{problem:?}");
+    assert!(world.lines("web").is_empty());
+}
+
+#[test]
+fn the_mode_of_a_run_made_executable_later_is_noticed() {
+    let world = World::new();
+    let place = world.service("web", &[("run", "exec sleep 1000\n")]);
+    world.until_state("web", State::Broken);
+    fs::write(place.join("run"), "#!/bin/sh\nexec sleep 1000\n").expect("written");
+    fs::set_permissions(place.join("run"), fs::Permissions::from_mode(0o755)).expect("mode");
+    world.until_up("web");
+}
+
+#[test]
+fn a_directory_that_comes_back_while_its_service_ends_is_supervised_again() {
+    let world = World::new();
+    let run = "#!/bin/sh\nexec sleep 1000\n";
+    for round in 0..50 {
+        let place = world.service("web", &[("run", run)]);
+        world.until_up("web");
+        // There and gone several times, each at another moment of its end.
+        for change in 0..4 {
+            let away = world.path(&format!("away{round}-{change}"));
+            fs::rename(&place, &away).expect("moved away");
+            for _ in 0..round * 20 {
+                std::thread::yield_now();
+            }
+            world.service("web", &[("run", run)]);
+        }
+        world.until_up("web");
+        fs::rename(&place, world.path(&format!("away{round}"))).expect("moved away");
+    }
+}
+
+#[test]
+fn a_running_service_can_be_removed_file_by_file() {
+    let world = World::new();
+    for number in 0..12 {
+        let name = format!("web{number}");
+        let place = world.run(&name, "exec sleep 1000");
+        let pid = world.until_up(&name);
+        fs::remove_dir_all(&place).expect("nothing comes back while it is removed");
+        eventually("it is forgotten", || {
+            world.find(&name).is_none().then_some(())
+        });
+        assert!(!lives(pid));
+        assert!(!place.exists());
+    }
+}
+
+#[test]
+fn many_services_at_once_need_no_more_descriptors_than_three_each_and_some_to_spare() {
+    const COUNT: u32 = 600;
+    let mut world = World::quiet();
+    for number in 0..COUNT {
+        world.run(&format!("s{number:03}"), "exec sleep 1000");
+    }
+    world.supervise_with_descriptors(COUNT * 3 + 350);
+    eventually("all are up", || {
+        let all = world.ask(Verb::Status, &[]).services;
+        let up = all.iter().filter(|service| service.state == State::Up);
+        (up.count() == COUNT as usize).then_some(())
+    });
+    assert!(!world.said().contains("open files"), "{}", world.said());
+}
