@@ -20,6 +20,7 @@
 #![deny(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
 
+pub mod applets;
 pub mod cli;
 pub mod ipc;
 pub mod keeper;

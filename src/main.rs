@@ -1,5 +1,5 @@
-//! Which program was called? The parts of the supervisor know each other by argv[0]; everything
-//! else is the command line for people.
+//! Which program was called? The parts of the supervisor know each other by argv[0], runit's programs
+//! are called by their names; everything else is the command line for people.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,6 +16,9 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(outlast::scribe::run(rest)).unwrap_or(1))
         }
         Some("outlast-launch") => outlast::launch::carry::main(),
-        _ => outlast::cli::main(args),
+        _ => match args.first().and_then(|name| outlast::applets::called(name)) {
+            Some(applet) => ExitCode::from(applet(&args)),
+            None => outlast::cli::main(args),
+        },
     }
 }
