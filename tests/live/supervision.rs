@@ -182,7 +182,7 @@ fn a_control_script_that_succeeds_takes_the_place_of_the_signal() {
 fn a_directory_replaced_under_a_running_service_wedges_nothing() {
     let world = World::new();
     world.run("web", "exec sleep 1000");
-    let pid = world.until_up("web");
+    let pid = world.until_up_on_disk("web");
     fs::remove_dir_all(world.path("services/web/supervise")).expect("supervise removed");
     let status = world.path("services/web/supervise/status");
     eventually("supervise/ is made anew", || status.exists().then_some(()));
@@ -322,7 +322,7 @@ fn a_running_service_can_be_removed_file_by_file() {
     for number in 0..12 {
         let name = format!("web{number}");
         let place = world.run(&name, "exec sleep 1000");
-        let pid = world.until_up(&name);
+        let pid = world.until_up_on_disk(&name);
         fs::remove_dir_all(&place).expect("nothing comes back while it is removed");
         eventually("it is forgotten", || {
             world.find(&name).is_none().then_some(())

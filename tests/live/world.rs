@@ -169,6 +169,22 @@ impl World {
             .expect("a pid")
     }
 
+    /// ... and until runit's clients can read it too: nothing is written any more, which would get
+    /// in the way of somebody who removes the directory.
+    pub fn until_up_on_disk(&self, name: &str) -> i32 {
+        /// Of the 20 bytes of `supervise/status`: the process (little endian) and the state.
+        const PID: std::ops::Range<usize> = 12..16;
+        const RUNS: (usize, u8) = (19, 1);
+        let pid = self.until_up(name);
+        let status = self.path("services").join(name).join("supervise/status");
+        eventually("its status is written", || {
+            let status = fs::read(&status).ok()?;
+            let written =
+                status.get(PID)? == pid.to_le_bytes() && status.get(RUNS.0) == Some(&RUNS.1);
+            written.then_some(pid)
+        })
+    }
+
     pub fn until_state(&self, name: &str, state: State) -> Service {
         self.until(name, &format!("{state:?}"), |service| {
             service.state == state
