@@ -33,7 +33,17 @@ impl Cgroups {
     /// Makes the group of this service, or finds it.
     pub fn make(&self, service: &str) -> Option<PathBuf> {
         let group = self.base.join(service);
-        fs::create_dir_all(&group).ok().map(|()| group)
+        match fs::create_dir_all(&group) {
+            Ok(()) => Some(group),
+            Err(error) => {
+                let group = group.display();
+                tracing::warn!(
+                    service,
+                    "cannot make its cgroup {group}: {error}; its descendants are followed instead"
+                );
+                None
+            }
+        }
     }
 
     /// Removes the groups, as far as they are empty.

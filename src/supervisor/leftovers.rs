@@ -22,6 +22,7 @@ const PROC_BYTES_MAX: u64 = 32 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Stray {
     pub pid: i32,
+    pub parent: i32,
     pub session: i32,
     pub group: i32,
     pub started: u64,
@@ -120,6 +121,7 @@ fn look_at(pid: i32) -> Option<Stray> {
     }
     Some(Stray {
         pid,
+        parent: stat.ppid,
         session: stat.session,
         group: stat.pgrp,
         started: stat.starttime,

@@ -228,8 +228,9 @@ impl Supervisor {
                 () = self.keeper.ready() => {}
                 () = self.watched.ready() => {}
                 () = self.pen.ready() => {}
-                Some(news) = self.disk.news.recv() => self.news(news),
-                // Clients wait until it is known what there is.
+                // Directories and clients wait until it is known what there is: a service found
+                // now could be one that the book is about to tell of.
+                Some(news) = self.disk.news.recv(), if self.booked => self.news(news),
                 Some(ask) = self.asks.recv(), if self.booked => self.ask(ask),
                 () = sleep_until(deadline) => {}
             }
@@ -256,7 +257,8 @@ impl Supervisor {
         for message in self.pen.receive() {
             self.scribe_says(message);
         }
-        for _ in 0..PER_TURN {
+        let most = if self.booked { PER_TURN } else { 0 };
+        for _ in 0..most {
             match self.disk.news.try_recv() {
                 Ok(news) => self.news(news),
                 Err(_) => break,

@@ -36,6 +36,8 @@ pub struct Place {
     pub sessions: Vec<i32>,
     /// Descendants seen before a stop, for the scope `tree` without a cgroup.
     pub tree: Vec<(i32, u64)>,
+    /// The sessions of those.
+    pub tree_sessions: Vec<i32>,
     pub cgroup: Option<PathBuf>,
     pub oom_before: u64,
     /// Leftovers waited for.

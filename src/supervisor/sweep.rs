@@ -39,6 +39,9 @@ impl Supervisor {
             (Some(group), Scope::Tree) => cgroups::members(group),
             _ => Vec::new(),
         };
+        if scope == Scope::Tree && place.cgroup.is_none() {
+            place.follow(strays);
+        }
         let pinned: Vec<Pinned> = strays
             .iter()
             .filter(|stray| members.contains(&stray.pid) || place.left_behind(stray, scope))
@@ -61,6 +64,7 @@ impl Supervisor {
             let alive: Vec<i32> = place.alive.into_iter().flatten().collect();
             place.sessions.retain(|session| alive.contains(session));
             place.tree.clear();
+            place.tree_sessions.clear();
         }
         place.pinned = pinned;
         named
@@ -103,15 +107,45 @@ impl Supervisor {
             return;
         };
         if scope == Scope::Tree && place.cgroup.is_none() {
-            place.tree = leftovers::below(pid)
-                .iter()
-                .map(|stray| (stray.pid, stray.started))
-                .collect();
+            for stray in leftovers::below(pid) {
+                place.take_in(&stray);
+            }
         }
     }
 }
 
 impl Place {
+    /// For the scope `tree` without a cgroup: whoever hangs below one that is known to belong to the
+    /// service belongs to it too. Now is the time to note it: when its parent has ended it hangs
+    /// below the keeper, and nothing tells any more where it came from.
+    fn follow(&mut self, strays: &[Stray]) {
+        loop {
+            let known = self.tree.len();
+            for stray in strays {
+                let child = strays.iter().any(|parent| {
+                    parent.pid == stray.parent && self.tree.contains(&(parent.pid, parent.started))
+                });
+                if child || self.left_behind(stray, Scope::Tree) {
+                    self.take_in(stray);
+                }
+            }
+            if self.tree.len() == known {
+                return;
+            }
+        }
+    }
+
+    /// With its session: the run began in a new one, so every session below it was made there, and
+    /// what is forked in it while we look belongs to the service as well.
+    fn take_in(&mut self, stray: &Stray) {
+        if !self.tree.contains(&(stray.pid, stray.started)) {
+            self.tree.push((stray.pid, stray.started));
+        }
+        if !self.tree_sessions.contains(&stray.session) {
+            self.tree_sessions.push(stray.session);
+        }
+    }
+
     fn left_behind(&self, stray: &Stray, scope: Scope) -> bool {
         match scope {
             Scope::Process => false,
@@ -119,6 +153,7 @@ impl Place {
             Scope::Session => self.sessions.contains(&stray.session),
             Scope::Tree => {
                 self.sessions.contains(&stray.session)
+                    || self.tree_sessions.contains(&stray.session)
                     || self.tree.contains(&(stray.pid, stray.started))
                     || stray.marked(&self.name)
             }

@@ -371,11 +371,14 @@ fn a_service_can_restart_itself_through_the_command_line() {
     let socket = world.socket();
     let run = format!(
         "if [ -e again ]; then echo second; exec sleep 1000; fi; touch again; \
-         exec {BINARY} --socket {} restart web",
-        socket.display()
+         until {BINARY} --socket {socket} check web; do :; done; \
+         exec {BINARY} --socket {socket} restart web",
+        socket = socket.display()
     );
     world.run("web", &run);
+    // Before the start is reported to the supervisor a restart would join it.
     world.until_line("web", "second");
+    world.until_up("web");
     world.must(Verb::Check, &["web"]);
 }
 

@@ -94,7 +94,8 @@ impl Daemon {
             self.world.lines(self.name)
         );
         for pid in old {
-            assert!(!lives(pid), "{pid} is still there\n{}", self.world.said());
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            assert!(!lives(pid), "still there: {stat:?}\n{}", self.world.said());
         }
     }
 

@@ -102,6 +102,34 @@ fn the_default_scope_spares_sessions_of_their_own_and_tree_does_not() {
 }
 
 #[test]
+fn tree_holds_those_below_a_daemon_whose_environment_tells_nothing() {
+    let world = World::new();
+    // Two below the one that left the session: in its session, and in one of their own.
+    let daemon = "env -i sleep 1000 & echo $! >near; env -i setsid sleep 1000 & echo $! >far; wait";
+    world.service(
+        "whole",
+        &[
+            (
+                "run",
+                &format!("#!/bin/sh\nsetsid sh -c '{daemon}' &\nexec sleep 2000\n"),
+            ),
+            ("service.toml", "[stop]\nscope = \"tree\"\n"),
+        ],
+    );
+    let master = world.until_up("whole");
+    let below = ["near", "far"].map(|name| pid_in(&world.path("services/whole").join(name)));
+    eventually("both sleep", || {
+        let asleep = below.iter().all(|pid| comm_of(*pid) == "sleep");
+        asleep.then_some(())
+    });
+    kill(master, Signal::SIGKILL);
+    world.until("whole", "back", |whole| {
+        whole.pid.is_some_and(|pid| pid != master)
+    });
+    assert!(below.iter().all(|pid| !lives(*pid)), "{}", world.said());
+}
+
+#[test]
 fn nothing_is_left_behind_when_the_supervisor_ends() {
     let mut world = World::new();
     world.run(
