@@ -5,8 +5,14 @@
 //! Each is thin: it reads its options and calls the room that does the work. Nothing here is built
 //! on clap, whose rules and start-up time are not theirs. Called from `main` alone.
 
+mod chpst;
 mod options;
+pub mod properties;
+mod runit_init;
+mod runsvchdir;
 mod search;
+mod usage;
+mod utmpset;
 mod words;
 
 use std::ffi::{OsStr, OsString};
@@ -20,8 +26,21 @@ pub type Applet = fn(&[OsString]) -> u8;
 const LINKS_MAX: usize = 40;
 
 /// The program of this name. chpst's daemontools names may have a leading `d`.
-fn named(_name: &str) -> Option<Applet> {
-    None
+fn named(name: &str) -> Option<Applet> {
+    Some(match name {
+        "chpst" | "dchpst" => chpst::chpst,
+        "envdir" | "denvdir" => chpst::envdir,
+        "envuidgid" | "denvuidgid" => chpst::envuidgid,
+        "pgrphack" | "dpgrphack" => chpst::pgrphack,
+        "runit" => runit_init::runit,
+        "runit-init" => runit_init::runit_init,
+        "runsvchdir" => runsvchdir::runsvchdir,
+        "setlock" | "dsetlock" => chpst::setlock,
+        "setuidgid" | "dsetuidgid" => chpst::setuidgid,
+        "softlimit" | "dsoftlimit" => chpst::softlimit,
+        "utmpset" => utmpset::utmpset,
+        _ => return None,
+    })
 }
 
 /// Which program `argv0` asks for: the first name along the chain of links that is one. `sv` linked

@@ -3,8 +3,8 @@
 use super::carry::{Broken, at};
 use crate::os::step::Step;
 use crate::os::users::User;
-use nix::errno::Errno;
 use crate::sys;
+use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -68,7 +68,10 @@ impl Environment {
     }
 
     pub(super) fn path(&self) -> &OsStr {
-        let path = self.entries.iter().find_map(|entry| value_of(entry, b"PATH"));
+        let path = self
+            .entries
+            .iter()
+            .find_map(|entry| value_of(entry, b"PATH"));
         path.map_or(OsStr::new(DEFAULT_PATH), OsStr::from_bytes)
     }
 
