@@ -25,6 +25,31 @@ pub type Applet = fn(&[OsString]) -> u8;
 /// Links followed from the name that was called. As many as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
+/// All names, as `outlast applets` links them.
+pub const NAMES: &[&str] = &[
+    "sv",
+    "runsv",
+    "runsvdir",
+    "svlogd",
+    "chpst",
+    "runit",
+    "runit-init",
+    "utmpset",
+    "runsvchdir",
+    "envdir",
+    "envuidgid",
+    "setuidgid",
+    "softlimit",
+    "setlock",
+    "pgrphack",
+    "denvdir",
+    "denvuidgid",
+    "dsetuidgid",
+    "dsoftlimit",
+    "dsetlock",
+    "dpgrphack",
+];
+
 /// The program of this name. chpst's daemontools names may have a leading `d`.
 fn named(name: &str) -> Option<Applet> {
     Some(match name {
@@ -66,7 +91,7 @@ pub fn called(argv0: &OsStr) -> Option<Applet> {
 }
 
 /// The file behind a name that was called, as the shell found it.
-fn found(argv0: &OsStr) -> Option<PathBuf> {
+pub fn found(argv0: &OsStr) -> Option<PathBuf> {
     let path = Path::new(argv0);
     if argv0.as_encoded_bytes().contains(&b'/') {
         return Some(path.to_owned());
