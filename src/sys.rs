@@ -70,9 +70,9 @@ pub fn default_sigpipe() {
 static AT_START: AtomicU8 = AtomicU8::new(0);
 const SIGPIPE_WAS_IGNORED: u8 = 8;
 
-// SAFETY: the section holds pointers to functions that the C start-up code calls once, before main
-// and while there is one thread; `note_start` is such a function and unwinds never.
 #[used]
+// SAFETY: the section holds pointers to functions that the C start-up code calls once, before main
+// and while there is one thread; `note_start` is such a function and never unwinds.
 #[unsafe(link_section = ".init_array")]
 static NOTE_START: extern "C" fn() = note_start;
 

@@ -6,6 +6,7 @@
 //! on clap, whose rules and start-up time are not theirs. Called from `main` alone.
 
 mod chpst;
+pub mod names;
 mod options;
 pub mod properties;
 mod runit_init;
@@ -17,38 +18,13 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Argument vector, program name included, to exit code.
 pub type Applet = fn(&[OsString]) -> u8;
 
 /// Links followed from the name that was called. As many as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
-
-/// All names, as `outlast applets` links them.
-pub const NAMES: &[&str] = &[
-    "sv",
-    "runsv",
-    "runsvdir",
-    "svlogd",
-    "chpst",
-    "runit",
-    "runit-init",
-    "utmpset",
-    "runsvchdir",
-    "envdir",
-    "envuidgid",
-    "setuidgid",
-    "softlimit",
-    "setlock",
-    "pgrphack",
-    "denvdir",
-    "denvuidgid",
-    "dsetuidgid",
-    "dsoftlimit",
-    "dsetlock",
-    "dpgrphack",
-];
 
 /// The program of this name. chpst's daemontools names may have a leading `d`.
 fn named(name: &str) -> Option<Applet> {
@@ -76,7 +52,7 @@ pub fn called(argv0: &OsStr) -> Option<Applet> {
     if direct.is_some() || base_name(argv0) == Some("outlast") {
         return direct;
     }
-    let mut path = found(argv0)?;
+    let mut path = names::found(argv0)?;
     for _ in 0..LINKS_MAX {
         let target = fs::read_link(&path).ok()?;
         path = match path.parent() {
@@ -88,18 +64,6 @@ pub fn called(argv0: &OsStr) -> Option<Applet> {
         }
     }
     None
-}
-
-/// The file behind a name that was called, as the shell found it.
-pub fn found(argv0: &OsStr) -> Option<PathBuf> {
-    let path = Path::new(argv0);
-    if argv0.as_encoded_bytes().contains(&b'/') {
-        return Some(path.to_owned());
-    }
-    let dirs = std::env::var_os("PATH")?;
-    std::env::split_paths(&dirs)
-        .map(|dir| dir.join(path))
-        .find(|file| file.symlink_metadata().is_ok())
 }
 
 fn base_name(path: &OsStr) -> Option<&str> {

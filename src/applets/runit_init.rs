@@ -64,12 +64,7 @@ fn become_runit() -> u8 {
         environment.strings().unwrap_or_default(),
     );
     let cause = words::cause(errno).as_bytes();
-    words::complain(&[
-        b"init: fatal: unable to start ",
-        RUNIT.as_bytes(),
-        b": ",
-        cause,
-    ]);
+    words::complain(&[b"init: fatal: unable to start runit: ", cause]);
     EXIT_FATAL
 }
 

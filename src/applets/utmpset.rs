@@ -58,11 +58,13 @@ impl Record {
         }
     }
 
-    /// Somebody is logged in on this line; as much of the name as the field holds counts.
+    /// Somebody is logged in on this line. A name that fills the whole field is never found, as
+    /// with runit.
     fn is_login_on(&self, line: &[u8]) -> bool {
         let mut wanted = Record::empty();
         wanted.set(LINE, line);
-        self.get(USER).first() != Some(&0) && self.get(LINE) == wanted.get(LINE)
+        let fits = line.len() < LINE.len();
+        fits && self.get(USER).first() != Some(&0) && self.get(LINE) == wanted.get(LINE)
     }
 
     fn die_now(&mut self) {
@@ -169,10 +171,7 @@ fn log_out_of_utmp(utmp: &mut File, line: &[u8]) -> io::Result<bool> {
 fn append(wtmp: &mut File, line: &[u8]) -> io::Result<()> {
     let before = wtmp.metadata()?.len();
     let mut record = Record::empty();
-    // runit leaves room where it has to cut.
-    let fits = line.len() <= LINE.len();
-    let kept = line.get(..LINE.len() - 2).filter(|_| !fits);
-    record.set(LINE, kept.unwrap_or(line));
+    record.set(LINE, line);
     record.die_now();
     match wtmp.write(&record.0) {
         Ok(written) if written == record.0.len() => Ok(()),
@@ -201,8 +200,9 @@ mod tests {
         assert!(!login(b"tty10", b"bob").is_login_on(b"tty1"));
         assert!(!login(b"tty1", b"bob").is_login_on(b"tty10"));
         assert!(!login(b"tty1", b"").is_login_on(b"tty1"));
-        let long = [b'a'; 40];
-        assert!(login(&long, b"bob").is_login_on(&long));
+        let long = [b'a'; 32];
+        assert!(!login(&long, b"bob").is_login_on(&long));
+        assert!(login(&long[..31], b"bob").is_login_on(&long[..31]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::client::plain;
 use super::exit::Exit;
 use super::screen::Screen;
 use super::words::{count, safe};
-use crate::applets::{self, NAMES};
+use crate::applets::names::{self, NAMES};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::fs;
@@ -117,7 +117,7 @@ fn program() -> io::Result<PathBuf> {
     let running = exe.metadata()?;
     let called = std::env::args_os()
         .next()
-        .and_then(|name| applets::found(&name))
+        .and_then(|name| names::found(&name))
         .and_then(|path| std::path::absolute(path).ok())
         .filter(|path| path.metadata().is_ok_and(|it| same(&it, &running)));
     Ok(called.unwrap_or(exe))

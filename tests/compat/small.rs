@@ -69,14 +69,16 @@ fn utmpset_marks_the_first_login_on_exactly_that_line() {
         t utmpset nosuch; ls /var/log; t utmpset tty1; dump /run/utmp; ls /var/log
         t utmpset -w tty1; dump /run/utmp; dump /var/log/wtmp; stat -c %a /var/log/wtmp
         t utmpset -w tty1; t utmpset tty1 more; t utmpset ''
-        t utmpset -w aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabbb; dump /var/log/wtmp
+        for less in '' a aa; do
+            line=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab; line=${{line#$less}}
+            rec 7 $line bob '' | head -c 384 >/run/utmp; t utmpset -w $line; dump /var/log/wtmp
+        done
         rec 7 tty9 bob '' >/run/utmp; rm /var/log/wtmp; mkdir /var/log/wtmp; t utmpset -w tty9
         rmdir /var/log/wtmp; rec 7 tty9 bob '' >/run/utmp; t utmpset -w -- tty9 && dump /run/utmp
         "#
     ));
     let none = "utmpset: warning: unable to logout line nosuch in utmp: no such entry";
     assert!(seen.stdout.contains(none), "{seen:?}");
-    assert!(!seen.stdout.contains("recent: 1\n  "), "{seen:?}");
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn runit_init_as_process_1_becomes_runit() {
     assert_eq!(seen.stdout, "I am 1, 0\n111\n", "{seen:?}");
     assert_eq!(
         seen.stderr,
-        "init: fatal: unable to start /sbin/runit: access denied\n"
+        "init: fatal: unable to start runit: access denied\n"
     );
 }
 
