@@ -110,6 +110,7 @@ pub fn as_started() {
 
 /// The environment as it is, malformed and doubled entries included (environ(7)).
 pub fn environment() -> Vec<CString> {
+    // SAFETY: this is how environ(7) declares it.
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
     }

@@ -70,7 +70,7 @@ fn become_runit() -> u8 {
 
 fn halt() -> Result<(), String> {
     flag(STOPIT)?;
-    match set_permissions(REBOOT, Permissions::from_mode(0)) {
+    match set_permissions(REBOOT, Permissions::from_mode(0o0)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(unable("chmod", REBOOT, &error)),
         Ok(()) | Err(_) => Ok(()),
     }
