@@ -246,7 +246,7 @@ fn a_lock_is_made_0600_never_cut_and_stays_with_the_program() {
         t setlock -n lock echo got; t setlock -x lock nosuch; t setlock lock nosuch
         t setlock -x nosuch/lock true
         mkfifo fifo
-        for file in nosuch/lock '' . /dev/null fifo; do
+        for file in nosuch/lock '' . fifo; do
             t chpst -L "$file" true; t setlock "$file" true
         done
         "#,
