@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! applets, cli      -> supervisor, keeper, scribe, svdir, launch, log, ipc, os
+//! cli               -> applets::names
 //! supervisor        -> machine, svdir, launch, ipc, os
 //! scribe            -> log, ipc, os
 //! keeper            -> ipc::wire, os, sys

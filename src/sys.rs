@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Takes over a descriptor that the kernel or our parent gave us as a bare number.
 ///
@@ -61,6 +62,82 @@ pub fn default_sigpipe() {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
+}
+
+/// What the program was started with, noted before Rust's start-up code opens /dev/null in place of
+/// standard descriptors that were closed, and ignores SIGPIPE: bits 0 to 2 for the descriptors that
+/// were closed, [`SIGPIPE_WAS_IGNORED`] for the signal.
+static AT_START: AtomicU8 = AtomicU8::new(0);
+const SIGPIPE_WAS_IGNORED: u8 = 8;
+
+#[used]
+// SAFETY: the section holds pointers to functions that the C start-up code calls once, before main
+// and while there is one thread; `note_start` is such a function and never unwinds.
+#[unsafe(link_section = ".init_array")]
+static NOTE_START: extern "C" fn() = note_start;
+
+extern "C" fn note_start() {
+    let mut noted = 0;
+    for fd in 0..3 {
+        // SAFETY: F_GETFD reads a flag and has no other effect; a bad number is EBADF.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            noted |= 1 << fd;
+        }
+    }
+    // SAFETY: sigaction is plain integers, pointers that may be null and a mask: all-zero is a value.
+    let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action only the old one is written, to a live local.
+    unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), &mut before) };
+    if before.sa_sigaction == libc::SIG_IGN {
+        noted |= SIGPIPE_WAS_IGNORED;
+    }
+    AT_START.store(noted, Ordering::Relaxed);
+}
+
+/// Closes those of descriptors 0 to 2 that were closed when the program was started, and gives
+/// SIGPIPE back the meaning that it had: for a program whose whole purpose is to exec another one.
+pub fn as_started() {
+    let noted = AT_START.load(Ordering::Relaxed);
+    for fd in (0..3).filter(|fd| noted & (1 << fd) != 0) {
+        // SAFETY: it is the /dev/null of Rust's start-up code, which nobody has a handle to but
+        // the standard streams; those take a closed one for an empty one.
+        unsafe { libc::close(fd) };
+    }
+    if noted & SIGPIPE_WAS_IGNORED == 0 {
+        default_sigpipe();
+    }
+}
+
+/// The environment as it is, malformed and doubled entries included (environ(7)).
+pub fn environment() -> Vec<CString> {
+    // SAFETY: this is how environ(7) declares it.
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    let mut found = Vec::new();
+    // SAFETY: environ is null or a null-terminated array of NUL-terminated strings; nothing of
+    // ours writes to it, so it is as the kernel made it.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            found.push(CStr::from_ptr(*entry).to_owned());
+            entry = entry.add(1);
+        }
+    }
+    found
+}
+
+/// nice(2): adds to the nice value.
+pub fn nice(added: i32) -> io::Result<()> {
+    // SAFETY: __errno_location is this thread's own errno; -1 is a level as well as an error, so
+    // errno is what tells them apart (nice(2)).
+    unsafe {
+        *libc::__errno_location() = 0;
+        if libc::nice(added) == -1 && *libc::__errno_location() != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// What a reaped process used (getrusage(2)).

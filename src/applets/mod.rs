@@ -5,13 +5,20 @@
 //! Each is thin: it reads its options and calls the room that does the work. Nothing here is built
 //! on clap, whose rules and start-up time are not theirs. Called from `main` alone.
 
+mod chpst;
+pub mod names;
 mod options;
+pub mod properties;
+mod runit_init;
+mod runsvchdir;
 mod search;
+mod usage;
+mod utmpset;
 mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Argument vector, program name included, to exit code.
 pub type Applet = fn(&[OsString]) -> u8;
@@ -20,8 +27,21 @@ pub type Applet = fn(&[OsString]) -> u8;
 const LINKS_MAX: usize = 40;
 
 /// The program of this name. chpst's daemontools names may have a leading `d`.
-fn named(_name: &str) -> Option<Applet> {
-    None
+fn named(name: &str) -> Option<Applet> {
+    Some(match name {
+        "chpst" | "dchpst" => chpst::chpst,
+        "envdir" | "denvdir" => chpst::envdir,
+        "envuidgid" | "denvuidgid" => chpst::envuidgid,
+        "pgrphack" | "dpgrphack" => chpst::pgrphack,
+        "runit" => runit_init::runit,
+        "runit-init" => runit_init::runit_init,
+        "runsvchdir" => runsvchdir::runsvchdir,
+        "setlock" | "dsetlock" => chpst::setlock,
+        "setuidgid" | "dsetuidgid" => chpst::setuidgid,
+        "softlimit" | "dsoftlimit" => chpst::softlimit,
+        "utmpset" => utmpset::utmpset,
+        _ => return None,
+    })
 }
 
 /// Which program `argv0` asks for: the first name along the chain of links that is one. `sv` linked
@@ -32,7 +52,7 @@ pub fn called(argv0: &OsStr) -> Option<Applet> {
     if direct.is_some() || base_name(argv0) == Some("outlast") {
         return direct;
     }
-    let mut path = found(argv0)?;
+    let mut path = names::found(argv0)?;
     for _ in 0..LINKS_MAX {
         let target = fs::read_link(&path).ok()?;
         path = match path.parent() {
@@ -44,18 +64,6 @@ pub fn called(argv0: &OsStr) -> Option<Applet> {
         }
     }
     None
-}
-
-/// The file behind a name that was called, as the shell found it.
-fn found(argv0: &OsStr) -> Option<PathBuf> {
-    let path = Path::new(argv0);
-    if argv0.as_encoded_bytes().contains(&b'/') {
-        return Some(path.to_owned());
-    }
-    let dirs = std::env::var_os("PATH")?;
-    std::env::split_paths(&dirs)
-        .map(|dir| dir.join(path))
-        .find(|file| file.symlink_metadata().is_ok())
 }
 
 fn base_name(path: &OsStr) -> Option<&str> {

@@ -58,7 +58,8 @@ impl Iterator for Options<'_> {
         let word = self.args.get(self.next)?.as_bytes();
         if self.within == 0 {
             match word {
-                b"--" => {
+                // djb's getopt looks no further than at the second dash.
+                [b'-', b'-', ..] => {
                     self.next += 1;
                     self.ended = true;
                     return None;
@@ -141,6 +142,10 @@ mod tests {
         assert_eq!(
             read(&["-v", "--", "-v"], "v"),
             (vec![Given::Flag(b'v')], vec!["-v".to_owned()])
+        );
+        assert_eq!(
+            read(&["--version", "-v"], "v"),
+            (vec![], vec!["-v".to_owned()])
         );
         assert_eq!(
             read(&["-", "-v"], "v"),

@@ -4,6 +4,7 @@
 //! Building them costs a good part of a short command, so plain `outlast VERB [NAME...]` goes by
 //! [`short`] instead, which must understand nothing that clap would understand otherwise.
 
+use super::applets::LinksOrder;
 use super::order::Order;
 use super::supervise::Settings;
 use super::verbs::{Names, ROWS, Row, named};
@@ -21,6 +22,8 @@ pub enum Job {
     Order(Order),
     Supervise(Settings),
     Logs(LogsOrder),
+    /// Links by the names of runit's programs.
+    Applets(LinksOrder),
     Completions(Shell),
     /// Into this directory; none prints outlast(1).
     Man(Option<PathBuf>),
@@ -76,6 +79,12 @@ pub fn parse(arguments: &[String]) -> Result<Job, clap::Error> {
             raw: found.get_flag("raw"),
             log_root: found.get_one::<PathBuf>("log-root").cloned(),
             socket,
+        }),
+        "applets" => Job::Applets(LinksOrder {
+            directory: found.get_one::<PathBuf>("DIR").cloned().unwrap_or_default(),
+            force: found.get_flag("force"),
+            relative: found.get_flag("relative"),
+            json: found.get_flag("json"),
         }),
         "completions" => Job::Completions(
             found
@@ -144,6 +153,7 @@ pub fn command() -> Command {
         .subcommand(supervise())
         .subcommands(ROWS.iter().map(verb))
         .subcommand(logs())
+        .subcommand(applets())
         .subcommand(completions())
         .subcommand(man())
         .after_help(
@@ -245,6 +255,29 @@ fn logs() -> Command {
             .long("log-root"),
         )
         .arg(name_argument())
+}
+
+fn applets() -> Command {
+    Command::new("applets")
+        .about(
+            "Link the names of runit's programs (sv, runsv, chpst ...) to outlast in a directory",
+        )
+        .arg(
+            flag(
+                "force",
+                "Replace files and links in the directory that are not outlast's",
+            )
+            .long("force"),
+        )
+        .arg(
+            flag(
+                "relative",
+                "Make relative links, for a tree that is moved or mounted elsewhere",
+            )
+            .long("relative"),
+        )
+        .arg(flag("json", "Print what was done as a JSON array").long("json"))
+        .arg(path("DIR", "DIR", "Where the links go; made if it is missing").required(true))
 }
 
 fn completions() -> Command {
@@ -397,6 +430,15 @@ mod tests {
             ..LogsOrder::default()
         };
         assert_eq!(logs, wanted);
+    }
+
+    #[test]
+    fn applets_takes_its_options() {
+        let Job::Applets(order) = parsed("outlast applets --force --relative --json /d") else {
+            panic!("not applets");
+        };
+        assert_eq!(order.directory, PathBuf::from("/d"));
+        assert!(order.force && order.relative && order.json);
     }
 
     #[test]

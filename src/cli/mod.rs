@@ -6,6 +6,7 @@
 //! program wasn't called by the name of a runit tool or of one of its own parts.
 
 mod answer;
+mod applets;
 mod arguments;
 mod client;
 mod exit;
@@ -71,6 +72,7 @@ fn run(args: Vec<OsString>, screen: &mut Screen) -> io::Result<Exit> {
         Job::Order(order) => order::carry_out(&order, screen),
         Job::Supervise(settings) => supervise::carry_out(&settings, screen),
         Job::Logs(order) => sources::carry_out(&order, screen),
+        Job::Applets(order) => applets::carry_out(&order, screen),
         Job::Completions(shell) => pages::completions(shell, screen),
         Job::Man(directory) => pages::man(directory.as_deref(), screen),
     }

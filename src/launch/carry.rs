@@ -190,11 +190,11 @@ impl Becoming {
         sys::default_sigpipe();
         if program.contains('/') {
             let path = CString::new(program.as_bytes()).map_err(|_| nul())?;
-            let Err(errno) = execve(&path, &argv, &environment);
+            let Err(errno) = execve(&path, &argv, environment);
             return Err(at(Step::Exec, program)(errno));
         }
         Err(search(program, self.environment.path(), |path| {
-            let Err(errno) = execve(path, &argv, &environment);
+            let Err(errno) = execve(path, &argv, environment);
             errno
         }))
     }

@@ -7,7 +7,8 @@ use super::carry::{Broken, at};
 use crate::os::step::Step;
 use crate::os::users::{self, User};
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgid, setuid};
+use nix::unistd::{setgroups, setresgid, setresuid};
 
 /// Who the process shall be.
 struct Wanted {
@@ -41,6 +42,28 @@ pub(super) fn take(
         Some(uid) if was_root && !uid.is_root() => cannot_return(),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Exactly these groups, the first of them the process's own, and this user: chpst's `-u`. Who may not
+/// change its groups is refused here even when they are what it has, as runit refuses it.
+pub fn switch(uid: u32, gids: &[u32]) -> Result<(), Broken> {
+    let uid = Uid::from_raw(uid);
+    let all: Vec<Gid> = gids.iter().copied().map(Gid::from_raw).collect();
+    let Some(gid) = all.first().copied() else {
+        return Err(at(Step::SetGroups, "")(Errno::EINVAL));
+    };
+    setgroups(&all).map_err(at(Step::SetGroups, &list(&all)))?;
+    setgid(gid).map_err(at(Step::SetGid, &gid.to_string()))?;
+    setuid(uid).map_err(at(Step::SetUid, &uid.to_string()))?;
+    let mut groups = all;
+    groups.sort_unstable_by_key(|gid| gid.as_raw());
+    groups.dedup();
+    verify(&Wanted {
+        uid: Some(uid),
+        gid,
+        groups,
+        implied: false,
+    })
 }
 
 fn look_up(

@@ -3,8 +3,8 @@
 use super::carry::{Broken, at};
 use crate::os::step::Step;
 use crate::os::users::User;
+use crate::sys;
 use nix::errno::Errno;
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -16,20 +16,63 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The search path when there is none: PID 1 is started without.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) struct Environment(BTreeMap<OsString, OsString>);
+/// `NAME=VALUE` strings, in their order.
+#[derive(Default)]
+pub struct Environment {
+    entries: Vec<CString>,
+    /// Something with a NUL byte was to be set; a program must not be started without it.
+    nul: bool,
+}
 
 impl Environment {
-    pub(super) fn of_this_process() -> Environment {
-        Environment(std::env::vars_os().collect())
+    pub fn of_this_process() -> Environment {
+        Environment {
+            entries: sys::environment(),
+            nul: false,
+        }
     }
 
+    /// For execve(2); None when one holds a NUL.
+    pub fn strings(&self) -> Option<&[CString]> {
+        (!self.nul).then_some(&self.entries)
+    }
+
+    /// The one value of the name from now on.
     pub(super) fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
-        self.0.insert(name.into(), value.into());
+        let (name, value) = (name.into(), value.into());
+        self.entries
+            .retain(|entry| value_of(entry, name.as_bytes()).is_none());
+        match CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()) {
+            Ok(entry) => self.entries.push(entry),
+            Err(_) => self.nul = true,
+        }
+    }
+
+    /// `NAME=VALUE` sets and `NAME` unsets, the way daemontools and runit do: the first entry of
+    /// that name goes, the last one takes its place, the new one comes last. `env` shows the order.
+    pub fn change(&mut self, change: CString) {
+        let bytes = change.as_bytes();
+        let equals = bytes.iter().position(|byte| *byte == b'=');
+        let name = bytes.get(..equals.unwrap_or(bytes.len()));
+        let name = name.unwrap_or_default();
+        let known = self.entries.iter();
+        if let Some(place) = known
+            .map(|entry| value_of(entry, name))
+            .position(|value| value.is_some())
+        {
+            self.entries.swap_remove(place);
+        }
+        if equals.is_some() {
+            self.entries.push(change);
+        }
     }
 
     pub(super) fn path(&self) -> &OsStr {
-        let path = self.0.get(OsStr::new("PATH"));
-        path.map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str)
+        let path = self
+            .entries
+            .iter()
+            .find_map(|entry| value_of(entry, b"PATH"));
+        path.map_or(OsStr::new(DEFAULT_PATH), OsStr::from_bytes)
     }
 
     /// As login(1) does it, without which many daemons look for their files in root's home.
@@ -39,15 +82,6 @@ impl Environment {
         self.set("SHELL", &user.shell);
         self.set("USER", &name);
         self.set("LOGNAME", name);
-    }
-
-    /// `NAME=VALUE` strings for execve(2); None when one holds a NUL.
-    pub(super) fn strings(&self) -> Option<Vec<CString>> {
-        let line = |(name, value): (&OsString, &OsString)| {
-            let line = [name.as_bytes(), b"=", value.as_bytes()].concat();
-            CString::new(line).ok()
-        };
-        self.0.iter().map(line).collect()
     }
 
     pub(super) fn add_file(&mut self, path: &str) -> Result<(), Broken> {
@@ -67,6 +101,10 @@ impl Environment {
         }
         Ok(())
     }
+}
+
+fn value_of<'a>(entry: &'a CString, name: &[u8]) -> Option<&'a [u8]> {
+    entry.as_bytes().strip_prefix(name)?.strip_prefix(b"=")
 }
 
 /// Opened without waiting: a FIFO in its place must not hold the start up for ever.
@@ -173,12 +211,39 @@ mod tests {
         }
     }
 
+    fn entries(environment: &Environment) -> Vec<&str> {
+        let strings = environment.strings().expect("no NUL");
+        strings
+            .iter()
+            .map(|entry| entry.to_str().expect("text"))
+            .collect()
+    }
+
+    #[test]
+    fn a_change_takes_the_first_entry_of_its_name_and_comes_last() {
+        let text = |text: &str| CString::new(text).expect("no NUL");
+        let mut environment = Environment {
+            entries: ["A=1", "B=2", "A=3", "C=4", "odd"].map(text).into(),
+            nul: false,
+        };
+        environment.change(text("A=5"));
+        assert_eq!(entries(&environment), ["odd", "B=2", "A=3", "C=4", "A=5"]);
+        environment.change(text("odd"));
+        assert_eq!(entries(&environment), ["odd", "B=2", "A=3", "C=4", "A=5"]);
+        environment.change(text("B"));
+        assert_eq!(entries(&environment), ["odd", "A=5", "A=3", "C=4"]);
+        environment.set("A", "6");
+        assert_eq!(entries(&environment), ["odd", "C=4", "A=6"]);
+        environment.set("A", "\0");
+        assert!(environment.strings().is_none());
+    }
+
     #[test]
     fn a_bad_line_is_named_with_file_and_number() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("env");
         std::fs::write(&path, "A=1\n\nbad\n").expect("file");
-        let mut environment = Environment(BTreeMap::new());
+        let mut environment = Environment::default();
         let broken = environment
             .add_file(path.to_str().expect("text"))
             .expect_err("line 3");
@@ -194,7 +259,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("env");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("fifo");
-        let mut environment = Environment(BTreeMap::new());
+        let mut environment = Environment::default();
         environment
             .add_file(path.to_str().expect("text"))
             .expect("nobody writes: empty");

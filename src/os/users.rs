@@ -120,6 +120,54 @@ pub fn user(text: &str) -> Result<User, Error> {
     )
 }
 
+/// By name alone, as getpwnam(3): a number is a name like any other. A missing file is an error only
+/// where nobody else knows the name, as it is to the C library.
+pub fn named_user(name: &str) -> Result<Option<User>, Error> {
+    for line in lines(PASSWD)? {
+        if let Some(user) = passwd_line(&line?, Found::File)
+            && user.name.as_deref() == Some(name)
+            && !name.starts_with(['-', '+'])
+        {
+            return Ok(Some(user));
+        }
+    }
+    if could_be_name(name)
+        && let Some(answer) = getent(&["passwd", name])?
+        && let Some(user) = passwd_line(&answer, Found::Getent)
+        && user.name.as_deref() == Some(name)
+    {
+        return Ok(Some(user));
+    }
+    unless_missing(PASSWD)
+}
+
+/// By name alone, as getgrnam(3).
+pub fn named_group(name: &str) -> Result<Option<u32>, Error> {
+    for line in lines(GROUP)? {
+        if let Some(group) = group_line(&line?)
+            && group.name == name
+            && !name.starts_with(['-', '+'])
+        {
+            return Ok(Some(group.gid));
+        }
+    }
+    if could_be_name(name)
+        && let Some(answer) = getent(&["group", name])?
+        && let Some(group) = group_line(&answer)
+        && group.name == name
+    {
+        return Ok(Some(group.gid));
+    }
+    unless_missing(GROUP)
+}
+
+fn unless_missing<T>(file: &'static str) -> Result<Option<T>, Error> {
+    match Path::new(file).metadata() {
+        Ok(_) => Ok(None),
+        Err(error) => Err(Error::Unreadable { file, error }),
+    }
+}
+
 fn nameless(uid: u32) -> User {
     User {
         name: None,
@@ -294,7 +342,15 @@ fn getent(arguments: &[&str; 2]) -> Result<Option<String>, Error> {
         Some(output) => bounded_line(&mut BufReader::new(output)),
         None => Ok(None),
     };
-    let status = child.wait().map_err(failed)?;
+    let status = match child.wait() {
+        Ok(status) => status,
+        // Our parent has left SIGCHLD ignored (wait(2)): no word of how it ended. Nobody is then
+        // taken for unknown, which gives nothing to anyone.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ECHILD) => {
+            return first.map_err(failed);
+        }
+        Err(error) => return Err(failed(error)),
+    };
     let first = first.map_err(failed)?;
     match status.code() {
         Some(0) => Ok(first),
@@ -334,6 +390,17 @@ mod tests {
         );
         assert_eq!(groups_of(&user, 7).expect("groups"), [7]);
         assert_eq!(group("3999999999").expect("a number"), 3_999_999_999);
+    }
+
+    #[test]
+    fn by_name_alone_a_number_is_nobody() {
+        let root = named_user("root").expect("read").expect("root");
+        assert_eq!((root.uid, root.gid), (0, Some(0)));
+        assert_eq!(named_group("root").expect("read"), Some(0));
+        for name in ["0", "", "a:b", "-", "no-such-user-here"] {
+            assert_eq!(named_user(name).expect("read"), None, "{name}");
+            assert_eq!(named_group(name).expect("read"), None, "{name}");
+        }
     }
 
     #[test]

@@ -116,7 +116,8 @@ fn link(target: &Path, link: &Path) {
 }
 
 fn installed(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+    // The last is where Debian has runit-init until it is init.
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/lib/runit"]
         .iter()
         .map(|dir| Path::new(dir).join(name))
         .find(|path| path.exists())

@@ -1,5 +1,6 @@
 //! The real binary with real processes, sockets, signals and files.
 
+mod applets;
 mod commands;
 mod daemons;
 mod lifelines;
