@@ -7,6 +7,7 @@
 
 mod options;
 mod search;
+mod sv;
 mod words;
 
 use std::ffi::{OsStr, OsString};
@@ -20,8 +21,11 @@ pub type Applet = fn(&[OsString]) -> u8;
 const LINKS_MAX: usize = 40;
 
 /// The program of this name. chpst's daemontools names may have a leading `d`.
-fn named(_name: &str) -> Option<Applet> {
-    None
+fn named(name: &str) -> Option<Applet> {
+    match name {
+        "sv" => Some(sv::main),
+        _ => None,
+    }
 }
 
 /// Which program `argv0` asks for: the first name along the chain of links that is one. `sv` linked

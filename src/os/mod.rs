@@ -9,3 +9,6 @@ pub mod paths;
 pub mod pidfd;
 pub mod step;
 pub mod users;
+
+/// For what people put into a pipeline: a reader that goes ends it.
+pub use crate::sys::default_sigpipe;
