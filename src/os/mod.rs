@@ -12,4 +12,4 @@ pub mod users;
 
 /// For what people put into a pipeline: a reader that goes ends it.
 pub use crate::sys::default_sigpipe;
-pub use crate::sys::executed_as;
+pub use crate::sys::{Child, Environment, executed_as, spawn};

@@ -23,12 +23,16 @@ service() { mkdir -p "$1"; printf '#!/bin/sh\n%s\n' "${2-exec sleep 1000}" >"$1/
 script() { printf '#!/bin/sh\n%s\n' "$2" >"$1"; chmod +x "$1"; }
 is() { grep -qx "$2" "$1/supervise/stat" 2>/dev/null && alive "$1"; }
 alive() { dd if=/dev/null of="$1/supervise/ok" oflag=nonblock conv=nocreat,notrunc count=0 2>/dev/null; }
-supervise() { "$RUNSV" "$1" & until_ "is $1 ${2-run}"; until_ "status_is $1 ${2-run}"; }
+# What a shell starts in the background ignores INT and QUIT.
+runsv() { exec env --default-signal=INT,QUIT "$RUNSV" "$1"; }
+supervise() { runsv "$1" & until_ "is $1 ${2-run}"; until_ "status_is $1 ${2-run}"; }
 # stat is renamed into place before status is.
 status_is() {
     case $2 in down) state=00 ;; run) state=01 ;; finish) state=02 ;; esac
     [ "$(od -An -tx1 -j19 "$1/supervise/status" | tr -d ' ')" = "$state" ]
 }
+# Down and to stay so.
+rests() { [ "$(od -An -c -j17 "$1/supervise/status" 2>/dev/null | tr -d ' ')" = 'd\0\0' ]; }
 is_now() { until_ "is $1 '$2'"; until_ "status_is $1 ${2%%,*}"; }
 # Past the second in which the service began, so that whole seconds tell apart what comes next.
 next_second() { s=$(date +%s); until_ '[ "$(date +%s)" != $s ]'; }
@@ -119,7 +123,7 @@ fn ages_are_written_in_a_common_way() {
 fn usage_and_its_codes() {
     twin(
         r#"
-        tell sv; tell sv status; tell sv -V; tell sv -x status a; tell sv -w; tell sv -vw; tell sv --
+        tell sv; tell sv status; sv -V 2>version; echo $?; sed 1d version; tell sv -x status a; tell sv -w; tell sv -vw; tell sv --
         tell sv '' a; tell sv z a; tell sv restarts a; tell sv rest a; tell sv force a; tell sv -; tell sv -- -v a
         "#,
     );
@@ -164,10 +168,10 @@ fn each_command_is_known_by_its_first_letter_and_sends_its_signal() {
 #[test]
 fn the_long_words_wait() {
     let script = r#"
-        service sv/a; service sv/b; supervise sv/a; supervise sv/b; next_second
+        service sv/a 'trap "" HUP; exec sleep 1000'; service sv/b; supervise sv/a; supervise sv/b; next_second
         tell sv stop a; tell sv stop a; tell sv start a b; next_second
-        tell sv restart a b; tell sv reload a; next_second
-        tell sv try-restart b a; next_second
+        tell sv restart a b | sort; tell sv reload a; next_second
+        tell sv try-restart b a | sort; next_second
         tell sv force-restart a; next_second; tell sv force-reload a; tell sv force-stop a
         tell sv try-restart a; tell sv check a; tell sv restart a; next_second; tell sv T a; tell sv D a
         tell sv force-shutdown a; tell sv shutdown a; tell sv X a; tell sv E b
@@ -179,7 +183,7 @@ fn the_long_words_wait() {
 #[test]
 fn short_words_wait_when_they_are_told_to() {
     let script = r#"
-        service sv/a; supervise sv/a; next_second
+        service sv/a 'trap "" HUP ALRM INT QUIT USR1 USR2; exec sleep 1000'; supervise sv/a; next_second
         for word in d o d u p c t h a; do tell sv -v $word a; next_second; done
         until_ 'is sv/a run'
         for word in i q 1 2 k x; do tell sv -w 20 $word a; next_second; done

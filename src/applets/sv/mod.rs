@@ -251,19 +251,18 @@ impl Sv {
         let mut shown = match seen::glance() {
             Ok(seen) => self.print(name, &seen),
             Err(ill) => {
-                let code = match ill {
-                    seen::Ill::NoRunsv => SCRIPT_DOWN,
+                self.tell(name, b"", ill);
+                return match ill {
+                    seen::Ill::NoRunsv => 1,
                     seen::Ill::Trouble(..) => SCRIPT_UNKNOWN,
                 };
-                self.tell(name, b"", ill);
-                return code;
             }
         };
         match chdir("log") {
             Err(Errno::ENOENT) => self.end_line(),
             Err(errno) => {
                 self.out.extend_from_slice(b"; ");
-                self.warn(name, b"", "unable to change directory", Some(errno));
+                self.warn(name, b"/log", "unable to change directory", Some(errno));
             }
             Ok(()) => {
                 self.out.extend_from_slice(b"; ");

@@ -77,9 +77,11 @@ pub fn render(out: &mut Vec<u8>, name: &[u8], seen: &Seen, normally_up: bool, no
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     let alive = seen.pid != 0;
-    // A Vec takes all.
-    if alive {
-        let _ = write!(out, "(pid {}) ", seen.pid);
+    // A Vec takes all. By the state, even when no runsv would write such a pair.
+    if seen.state != 0 {
+        // As runit's sv does: a signed number, printed as an unsigned longer one.
+        let pid = i64::from(seen.pid.cast_signed()).cast_unsigned();
+        let _ = write!(out, "(pid {pid}) ");
     }
     let _ = write!(out, "{}s", seen.age_s(now));
     let remarks: [(bool, &[u8]); 6] = [
@@ -127,7 +129,7 @@ mod tests {
         fn any_twenty_bytes_have_words(bytes: [u8; STATUS_BYTES]) {
             let text = words(&bytes);
             prop_assert!(text.contains("a: "));
-            prop_assert_eq!(text.contains("(pid "), bytes[12..16] != [0; 4]);
+            prop_assert_eq!(text.contains("(pid "), bytes[19] != 0);
         }
     }
 }

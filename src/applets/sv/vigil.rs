@@ -50,7 +50,9 @@ pub fn keep(sv: &mut Sv, mut awaited: Vec<Awaited>, wait_s: u64) -> Result<(), E
     let begun = Instant::now();
     let mut watch: Option<Watch> = None;
     while !awaited.is_empty() {
-        let too_late = begun.elapsed().as_secs_f64() > wait_s as f64;
+        // At the first look no time has passed, so that even `-w 0` has a second one.
+        let passed = watch.as_ref().map_or(Duration::ZERO, |_| begun.elapsed());
+        let too_late = passed.as_secs_f64() > wait_s as f64;
         sv.look_at(&mut awaited, Why::Look { too_late }, |_| true)?;
         let next = Instant::now() + LOOKS_APART;
         if watch.is_none() && !awaited.is_empty() {

@@ -43,9 +43,9 @@ fn names_long_odd_and_not_utf8() {
     let script = r#"
         long=$(printf '%0255d' 1); service sv/$long; supervise sv/$long; tell sv status $long; tell sv check $long; tell sv stop $long
         longer=$(printf '%0300d' 1); tell sv status $longer; tell sv start $longer; many=$(printf '%04200d' 1); tell sv status $many | tail -c 60
-        odd=$(printf 'a\377\033[1m\nb'); service "sv/$odd"; "$RUNSV" "sv/$odd" & until_ 'is "sv/$odd" run'; until_ 'status_is "sv/$odd" run'
-        tell sv status "$odd" | od -c; tell sv check "$odd" | od -c; tell sv up "$(printf '\377')" | od -c
-        sp=' -a b'; service "sv/$sp"; "$RUNSV" "sv/$sp" & until_ 'is "sv/$sp" run'; until_ 'status_is "sv/$sp" run'; tell sv status "$sp" '*' '$x'
+        odd=$(printf 'a\377\033[1m\nb'); service "sv/$odd"; runsv "sv/$odd" & until_ 'is "sv/$odd" run'; until_ 'status_is "sv/$odd" run'
+        for word in status check; do tell sv $word "$odd" | sed "s/pid [0-9]*/pid N/; s/[0-9]*s/Ns/" | od -c; done; tell sv up "$(printf '\377')" | od -c
+        sp=' -a b'; service "sv/$sp"; runsv "sv/$sp" & until_ 'is "sv/$sp" run'; until_ 'status_is "sv/$sp" run'; tell sv status "$sp" '*' '$x'
     "#;
     twin(script);
 }

@@ -38,7 +38,6 @@ fn quirk_3_a_restart_is_waited_for_within_the_second_of_the_start() {
         service sv/a; mkdir sv/a/control; script sv/a/control/t 'until test -e ../../go; do sleep 0.02; done; rm ../../go; exit 1'
         supervise sv/a
         for word in restart try-restart force-reload force-restart 't -v' 'k -v'; do
-            touch go; sv -w 60 restart a >/dev/null; until_ 'test ! -e go'; is_now sv/a run
             set -- $word; test "$1" != k || script sv/a/control/k 'until test -e ../../go; do sleep 0.02; done; rm ../../go; exit 1'
             # Began this very second, for whoever looks at whole seconds: the time is set to come.
             { printf '\100\0\0\0\377\0\0\0'; tail -c +9 sv/a/supervise/status; } >new; mv new sv/a/supervise/status
@@ -47,7 +46,8 @@ fn quirk_3_a_restart_is_waited_for_within_the_second_of_the_start() {
             waiting=$!
             # runit's answers by itself, ours waits for the restart.
             if test "$WHOSE" = runit; then until_ 'test -s code'; touch go; else touch go; fi
-            wait $waiting; until_ 'test ! -e go'
+            wait $waiting; until_ 'test ! -e go'; until_ '[ -s sv/a/supervise/pid ] && [ "$(cat sv/a/supervise/pid)" != $before ]'
+            is_now sv/a run
             sed "s/[0-9]*s\$/Ns/; s/pid $before/before/" said; cat code; rm said code
         done
     "#;

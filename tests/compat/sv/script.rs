@@ -5,14 +5,13 @@ use super::twin;
 #[test]
 fn its_codes_are_those_of_lsb() {
     let script = r#"
-        ln -s "$(command -v sv)" web; service sv/web; touch sv/web/down
+        ln -s "$(command -v sv)" web; service sv/web 'trap "" HUP; exec sleep 1000'; touch sv/web/down
         tell ./web status; supervise sv/web down
         tell ./web status; tell ./web start; tell ./web status; tell ./web stop; tell ./web status
-        tell ./web; tell ./web st; tell ./web s; tell ./web zz; tell ./web -x; tell ./web -V; tell ./web -w
-        tell ./web up more words; is_now sv/web run; next_second; tell ./web restart; tell ./web reload; tell ./web force-reload
-        tell ./web -v status; tell ./web try-restart; tell ./web check; tell ./web -w 5 start a b c
-        rm sv/web/run; printf '#!/bin/sh\ntrap "" TERM; while :; do sleep 0.05; done' >sv/web/run; chmod +x sv/web/run
-        ln -s web sv/web/down2; ln -sf down sv/web/down; tell ./web status; tell ./web start; rm sv/web/down
+        tell ./web; tell ./web st; tell ./web s; tell ./web zz; tell ./web -x; ./web -V 2>version; echo $?; sed 1d version; tell ./web -w
+        tell ./web up more words; is_now sv/web run; next_second; tell ./web restart; next_second; tell ./web force-reload
+        tell ./web -v status; next_second; tell ./web try-restart; tell ./web reload; tell ./web check; tell ./web -w 5 start a b c
+        rm sv/web/down; ln -s down sv/web/down; tell ./web status; tell ./web start; rm sv/web/down
         tell ./web shutdown; tell ./web shutdown; tell ./web status; tell ./web start
         rm -r sv/web; tell ./web status; tell ./web start
     "#;
