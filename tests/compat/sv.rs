@@ -157,7 +157,7 @@ fn each_command_is_known_by_its_first_letter_and_sends_its_signal() {
         : >sv/a/signals; tell sv tea a; until_ 'grep -q ready sv/a/signals'; cat sv/a/signals
         : >sv/a/signals; tell sv kill a; until_ 'grep -q ready sv/a/signals'; cat sv/a/signals
         tell sv down a; is_now sv/a down; tell sv status a
-        tell sv once a; until_ 'is sv/a "run, want down"'; tell sv status a
+        tell sv once a; until_ 'is sv/a "run, want down"'; until_ 'status_is sv/a run'; tell sv status a
         tell sv down a; is_now sv/a down
         tell sv up a; is_now sv/a run; tell sv status a
         tell sv exit a; until_ '! alive sv/a'; tell sv status a; tell sv x a; tell sv u a
