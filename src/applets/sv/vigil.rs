@@ -112,6 +112,8 @@ impl Sv {
         one.last = Some(glance);
         let seen = match glance {
             Ok(seen) => seen,
+            // A supervisor that is replaced is away for a moment; the next look tells.
+            Err(_) if why == Why::Change && !self.order.ends_runsv() => return false,
             Err(ill) => {
                 self.tell(one.name, b"", ill);
                 return true;

@@ -79,6 +79,7 @@ fn a_check_runs_in_the_service_without_stdout_and_its_code_counts() {
         script sv/a/check 'exit 1'; tell sv -w 0 check a; script sv/a/check 'exit 100'; tell sv -w 0 check a
         printf '#!/bin/sh\nexit 256\n' >sv/a/check; tell sv -w 0 check a
         rm sv/a/check; ln -s nowhere sv/a/check; tell sv check a
+        script sv/a/check 'exit 0'; env --ignore-signal=CHLD sv -w 1 check a 2>err; echo "=> $?"; sort -u err
     "#;
     twin(script);
 }
