@@ -5,9 +5,10 @@
 #![allow(unsafe_code)]
 
 use nix::unistd::Pid;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -138,6 +139,20 @@ pub fn nice(added: i32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The path that execve(2) was given when this program was started (getauxval(3)).
+pub fn executed_as() -> Option<&'static OsStr> {
+    // SAFETY: no memory is passed; the kernel's word or 0 comes back.
+    let path = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: AT_EXECFN points to a NUL-terminated string that the kernel has put above the stack;
+    // it stays there as long as the process does, and nobody writes to it.
+    Some(OsStr::from_bytes(
+        unsafe { CStr::from_ptr(path) }.to_bytes(),
+    ))
 }
 
 /// What a reaped process used (getrusage(2)).

@@ -26,6 +26,8 @@ pub struct Figures {
     pub successor: Option<Duration>,
     pub restart: Option<Duration>,
     pub status: Option<Duration>,
+    pub sv_status: Option<Duration>,
+    pub sv_restart: Option<Duration>,
     pub noticed: Option<Duration>,
     pub wake_ups_a_minute: Option<f64>,
     pub troubles: Vec<String>,
@@ -68,6 +70,10 @@ fn many(peer: &Peer, options: &Options, figures: &mut Figures) -> Result<(), Str
     figures.status = figures.keep("status", status(peer, &world, options));
     figures.successor = figures.keep("successor", successor(&mut world, &marks, options));
     figures.restart = figures.keep("restart", restart(peer, &mut world, options));
+    if peer.has_sv() {
+        figures.sv_status = figures.keep("sv status", sv_status(peer, &world));
+        figures.sv_restart = figures.keep("sv restart", sv_restart(peer, &mut world, options));
+    }
     figures.stopped = figures.keep("stop", stopped(peer, &mut world));
     Ok(())
 }
@@ -132,6 +138,35 @@ fn restart(peer: &Peer, world: &mut World, options: &Options) -> Result<Duration
         taken.push(Duration::from_nanos(
             returned.max(runs).saturating_sub(begun),
         ));
+    }
+    Ok(median(taken))
+}
+
+/// So short that many are taken.
+const SV_STATUS_REPEATS: usize = 500;
+
+fn sv_status(peer: &Peer, world: &World) -> Result<Duration, String> {
+    let mut taken = Vec::new();
+    for _ in 0..SV_STATUS_REPEATS {
+        let mut command = peer.sv(world, "status", &service_name(0));
+        let begun = Instant::now();
+        succeed(&mut command)?;
+        taken.push(begun.elapsed());
+    }
+    Ok(median(taken))
+}
+
+/// The whole command, and until the service runs, whichever is later.
+fn sv_restart(peer: &Peer, world: &mut World, options: &Options) -> Result<Duration, String> {
+    let mut taken = Vec::new();
+    for number in 2 * options.repeats..3 * options.repeats {
+        let mut command = peer.sv(world, "restart", &service_name(number));
+        let begun = world::now_ns();
+        succeed(&mut command)?;
+        let returned = world::now_ns();
+        let runs = world.marks(1)?[0].at_ns;
+        let end = returned.max(runs);
+        taken.push(Duration::from_nanos(end.saturating_sub(begun)));
     }
     Ok(median(taken))
 }

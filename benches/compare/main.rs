@@ -90,8 +90,8 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             _ => return Err(format!("{argument}: not understood")),
         }
     }
-    // Each repeated event takes a service of its own, twice, so that no back-off is due.
-    let needed = 2 * options.repeats.max(1);
+    // Each repeated event takes a service of its own, three times, so that no back-off is due.
+    let needed = 3 * options.repeats.max(1);
     match options.many > options.few && options.few >= 1 && options.many >= needed {
         true => Ok(options),
         false => Err(format!(

@@ -78,7 +78,8 @@ impl Peer {
                 }
                 fs::write(world.path().join("definitions/boot"), boot)
             }
-            Peer::Runit | Peer::S6 | Peer::Outlast(_) => Ok(()),
+            Peer::Outlast(program) => std::os::unix::fs::symlink(program, sv_of_ours(world)),
+            Peer::Runit | Peer::S6 => Ok(()),
         }
     }
 
@@ -161,6 +162,21 @@ impl Peer {
         }
     }
 
+    /// Whether it can be spoken to by a `sv`.
+    pub fn has_sv(&self) -> bool {
+        matches!(self, Peer::Runit | Peer::Outlast(_))
+    }
+
+    /// runit's sv over its runsv, ours over `outlast supervise`.
+    pub fn sv(&self, world: &World, word: &str, name: &str) -> Command {
+        let mut command = match self {
+            Peer::Outlast(_) => Command::new(sv_of_ours(world)),
+            Peer::Runit | Peer::S6 | Peer::Dinit => Command::new("sv"),
+        };
+        command.arg(word).arg(world.scan().join(name));
+        command
+    }
+
     /// The state of all services; s6 asks for one at a time.
     pub fn status(&self, world: &World, services: usize) -> Vec<Command> {
         let directories = (0..services).map(|number| world.scan().join(service_name(number)));
@@ -197,6 +213,10 @@ impl Peer {
             Peer::S6 | Peer::Dinit => false,
         }
     }
+}
+
+fn sv_of_ours(world: &World) -> PathBuf {
+    world.path().join("sv")
 }
 
 fn socket(world: &World) -> PathBuf {

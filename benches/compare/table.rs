@@ -89,6 +89,12 @@ fn rows(options: &Options) -> Vec<Row> {
         row(format!("status of {many}, whole command"), millis, |f| {
             Some(f.status?.as_secs_f64())
         }),
+        row("sv status of one, whole command".to_owned(), millis, |f| {
+            Some(f.sv_status?.as_secs_f64())
+        }),
+        row("sv restart of one, whole command".to_owned(), millis, |f| {
+            Some(f.sv_restart?.as_secs_f64())
+        }),
         row("new directory to running process".to_owned(), millis, |f| {
             Some(f.noticed?.as_secs_f64())
         }),
@@ -123,7 +129,11 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn millis(seconds: f64) -> String {
-    format!("{:.1} ms", seconds * 1000.0)
+    let ms = seconds * 1000.0;
+    match ms < 1.0 {
+        true => format!("{ms:.2} ms"),
+        false => format!("{ms:.1} ms"),
+    }
 }
 
 fn count(number: f64) -> String {

@@ -9,3 +9,7 @@ pub mod paths;
 pub mod pidfd;
 pub mod step;
 pub mod users;
+
+/// For what people put into a pipeline: a reader that goes ends it.
+pub use crate::sys::default_sigpipe;
+pub use crate::sys::{Child, Environment, executed_as, spawn};

@@ -39,8 +39,7 @@ const TAI_1970: u64 = (1 << 62) + 10;
 
 pub fn encode(status: &Status) -> [u8; STATUS_BYTES] {
     let mut bytes = [0; STATUS_BYTES];
-    let label = TAI_1970.wrapping_add(status.since.as_secs());
-    bytes[0..8].copy_from_slice(&label.to_be_bytes());
+    bytes[0..8].copy_from_slice(&label(status.since).to_be_bytes());
     bytes[8..12].copy_from_slice(&status.since.subsec_nanos().to_be_bytes());
     bytes[12..16].copy_from_slice(&status.pid.unwrap_or(0).to_le_bytes());
     bytes[16] = u8::from(status.paused);
@@ -53,25 +52,68 @@ pub fn encode(status: &Status) -> [u8; STATUS_BYTES] {
     bytes
 }
 
+/// The fields as they stand in the file, whatever their values: `sv` shows even a status that no
+/// runsv would write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// TAI64N: a label of seconds, and nanoseconds.
+    pub since: (u64, u32),
+    /// 0 for none.
+    pub pid: u32,
+    pub paused: u8,
+    pub want: u8,
+    pub got_term: u8,
+    pub state: u8,
+}
+
+impl Raw {
+    /// None when there are fewer than 20 bytes; what follows them is not looked at.
+    pub fn read(bytes: &[u8]) -> Option<Raw> {
+        let (bytes, _) = bytes.split_first_chunk::<STATUS_BYTES>()?;
+        let (label, rest) = bytes.split_first_chunk::<8>()?;
+        let (nanos, rest) = rest.split_first_chunk::<4>()?;
+        let (pid, flags) = rest.split_first_chunk::<4>()?;
+        let [paused, want, got_term, state] = *flags else {
+            return None;
+        };
+        Some(Raw {
+            since: (u64::from_be_bytes(*label), u32::from_be_bytes(*nanos)),
+            pid: u32::from_le_bytes(*pid),
+            paused,
+            want,
+            got_term,
+            state,
+        })
+    }
+
+    /// Whole seconds from then to `wall` (since 1970), as runit counts them: none when it is in
+    /// the future.
+    pub fn age_s(&self, wall: Duration) -> u64 {
+        label(wall).saturating_sub(self.since.0)
+    }
+}
+
+/// A time since 1970 as the status has it.
+pub fn label(wall: Duration) -> u64 {
+    TAI_1970.wrapping_add(wall.as_secs())
+}
+
 /// None for what runit's own reader would call a bad format, or for a state it does not have.
 /// More than 20 bytes are fine, as they are for `sv`. Want::Exit comes back as Want::Down.
 pub fn decode(bytes: &[u8]) -> Option<Status> {
-    let (bytes, _) = bytes.split_first_chunk::<STATUS_BYTES>()?;
-    let (label, rest) = bytes.split_first_chunk::<8>()?;
-    let (nanos, rest) = rest.split_first_chunk::<4>()?;
-    let (pid, flags) = rest.split_first_chunk::<4>()?;
-    let [paused, want, got_term, state] = *flags else {
-        return None;
-    };
-    let seconds = u64::from_be_bytes(*label).checked_sub(TAI_1970)?;
-    let nanos = Some(u32::from_be_bytes(*nanos)).filter(|nanos| *nanos < 1_000_000_000)?;
+    let raw = Raw::read(bytes)?;
+    let seconds = raw.since.0.checked_sub(TAI_1970)?;
+    let nanos = Some(raw.since.1).filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Status {
         since: Duration::new(seconds, nanos),
-        pid: Some(u32::from_le_bytes(*pid)).filter(|pid| *pid != 0),
-        paused: paused != 0,
-        want: if want == b'u' { Want::Up } else { Want::Down },
-        got_term: got_term != 0,
-        state: match state {
+        pid: Some(raw.pid).filter(|pid| *pid != 0),
+        paused: raw.paused != 0,
+        want: match raw.want {
+            b'u' => Want::Up,
+            _ => Want::Down,
+        },
+        got_term: raw.got_term != 0,
+        state: match raw.state {
             0 => State::Down,
             1 => State::Run,
             2 => State::Finish,

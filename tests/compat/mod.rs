@@ -4,4 +4,5 @@
 
 mod chpst;
 mod small;
+mod sv;
 pub mod twin;
