@@ -2,4 +2,5 @@
 //! with the other first on PATH, must show the same. Known differences stand in QUIRKS.md, each
 //! with a test here that states both results.
 
+mod packages;
 pub mod twin;
