@@ -12,6 +12,7 @@ use std::path::Path;
 
 const OUTLAST_1: &str = include_str!("../../man/outlast.1");
 const PROTOCOL_7: &str = include_str!("../../man/outlast-protocol.7");
+const RUNIT_7: &str = include_str!("../../man/outlast-runit.7");
 const SERVICE_TOML_5: &str = include_str!("../../man/service.toml.5");
 
 pub fn completions(shell: Shell, screen: &mut Screen) -> io::Result<Exit> {
@@ -52,8 +53,9 @@ fn write_pages(directory: &Path) -> io::Result<usize> {
     fs::create_dir_all(directory)?;
     fs::write(directory.join("outlast.1"), OUTLAST_1)?;
     fs::write(directory.join("outlast-protocol.7"), PROTOCOL_7)?;
+    fs::write(directory.join("outlast-runit.7"), RUNIT_7)?;
     fs::write(directory.join("service.toml.5"), SERVICE_TOML_5)?;
-    let mut number = 3;
+    let mut number = 4;
     let mut whole = command();
     whole.build();
     for sub in whole.get_subcommands() {
