@@ -102,6 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_runit_lists_every_difference() {
+        const QUIRKS: &str = include_str!("../../tests/compat/QUIRKS.md");
+        let quirks = QUIRKS
+            .lines()
+            .filter(|line| line.starts_with(|first: char| first.is_ascii_digit()))
+            .count();
+        let (_, differences) = RUNIT_7
+            .split_once(".SS What differs, and why")
+            .expect("the section");
+        let (differences, _) = differences.split_once(".SH ").expect("the next section");
+        assert!(quirks >= 10, "{quirks}");
+        assert_eq!(differences.matches("\n.IP ").count(), quirks);
+    }
+
+    #[test]
     fn every_shell_gets_completions_of_every_command() {
         for shell in [
             Shell::Bash,
