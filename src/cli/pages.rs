@@ -12,6 +12,7 @@ use std::path::Path;
 
 const OUTLAST_1: &str = include_str!("../../man/outlast.1");
 const PROTOCOL_7: &str = include_str!("../../man/outlast-protocol.7");
+const RUNIT_7: &str = include_str!("../../man/outlast-runit.7");
 const SERVICE_TOML_5: &str = include_str!("../../man/service.toml.5");
 
 pub fn completions(shell: Shell, screen: &mut Screen) -> io::Result<Exit> {
@@ -52,8 +53,9 @@ fn write_pages(directory: &Path) -> io::Result<usize> {
     fs::create_dir_all(directory)?;
     fs::write(directory.join("outlast.1"), OUTLAST_1)?;
     fs::write(directory.join("outlast-protocol.7"), PROTOCOL_7)?;
+    fs::write(directory.join("outlast-runit.7"), RUNIT_7)?;
     fs::write(directory.join("service.toml.5"), SERVICE_TOML_5)?;
-    let mut number = 3;
+    let mut number = 4;
     let mut whole = command();
     whole.build();
     for sub in whole.get_subcommands() {
@@ -97,6 +99,21 @@ mod tests {
             .replace("\\fB", "")
             .replace("\\fI", "")
             .replace("\\fR", "")
+    }
+
+    #[test]
+    fn the_page_about_runit_lists_every_difference() {
+        const QUIRKS: &str = include_str!("../../tests/compat/QUIRKS.md");
+        let quirks = QUIRKS
+            .lines()
+            .filter(|line| line.starts_with(|first: char| first.is_ascii_digit()))
+            .count();
+        let (_, differences) = RUNIT_7
+            .split_once(".SS What differs, and why")
+            .expect("the section");
+        let (differences, _) = differences.split_once(".SH ").expect("the next section");
+        assert!(quirks >= 10, "{quirks}");
+        assert_eq!(differences.matches("\n.IP ").count(), quirks);
     }
 
     #[test]

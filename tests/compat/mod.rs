@@ -3,6 +3,7 @@
 //! with a test here that states both results.
 
 mod chpst;
+mod packages;
 mod small;
 mod sv;
 pub mod twin;
