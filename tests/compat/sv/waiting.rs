@@ -178,7 +178,10 @@ fn a_restart_is_answered_when_the_new_process_runs() {
         return;
     };
     let took = |text: &str| text.trim().parse::<u64>().expect("milliseconds alone");
-    assert!(took(&theirs.stdout) >= 4200, "{theirs:#?}");
-    assert!(took(&ours.stdout) < 4200, "{ours:#?}");
+    // runit's looks again after 420 ms each time; ours is told apart from that on any machine.
+    assert!(
+        took(&ours.stdout) < took(&theirs.stdout),
+        "{ours:#?}\n{theirs:#?}"
+    );
     assert!(began.elapsed() < Duration::from_secs(100));
 }
