@@ -56,6 +56,14 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Whether the other end of a unix socket has not read all that was sent (SIOCOUTQ, unix(7)).
+pub fn unread(socket: BorrowedFd<'_>) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int to the live local that is pointed to.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    done == 0 && bytes > 0
+}
+
 /// Rust's start-up code ignores SIGPIPE, and what is ignored stays so over exec: a service would
 /// then write into broken pipes for ever. To be called before an exec that is not [`spawn`]'s.
 pub fn default_sigpipe() {
@@ -210,6 +218,8 @@ pub struct Child<'a> {
     pub keep_report: bool,
     /// The limit of open files that the child gets back.
     pub nofile: (u64, u64),
+    /// What is written to its oom_score_adj; nothing when empty.
+    pub oom: &'a [u8],
     /// Numbers of the steps for the report, in the order session, directory, descriptors, exec.
     pub steps: [u8; 4],
 }
@@ -307,6 +317,14 @@ unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char]) -> ! {
         };
         // A refusal leaves the child with more files than it had; no reason not to start it.
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        // For want of /proc the child keeps ours; no reason not to start it either.
+        if !child.oom.is_empty() {
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+            if file >= 0 {
+                libc::write(file, child.oom.as_ptr().cast(), child.oom.len());
+                libc::close(file);
+            }
+        }
         // The keeper opens nothing below 5, so no target here is another one's source.
         for (target, source) in (0..).zip(child.standard) {
             if let Some(source) = source

@@ -6,6 +6,10 @@
 //! decodes to None, and its receiver drops it. Both ends are processes of one binary except during
 //! an upgrade, for which [`VERSION`] is exchanged first.
 
+pub mod bytes;
+
+use bytes::{Reader, Writer};
+
 /// Grows when a record changes its meaning; appended fields don't count.
 pub const VERSION: u16 = 1;
 /// Longest record in bytes.
@@ -123,6 +127,13 @@ pub enum ToKeeper {
     Done {
         code: u8,
     },
+    /// Keep the attached listening socket for my successors; device and inode of its path.
+    Listen {
+        dev: u64,
+        ino: u64,
+    },
+    /// The answer to `StillThere`.
+    Here,
 }
 
 /// How a held process stands in the book.
@@ -155,14 +166,9 @@ pub struct Usage {
 /// From the keeper.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FromKeeper {
-    /// The answer to Hello; `entries` records of the book follow, then `EndOfBook`.
-    Welcome {
-        version: u16,
-        keeper: i32,
-        entries: u32,
-        starts: u32,
-        signals: u64,
-    },
+    /// The answer to Hello; `entries` records of the book follow, then `EndOfBook`. A listening
+    /// socket that a predecessor left is attached.
+    Welcome(Welcome),
     Entry {
         id: u32,
         slots: u8,
@@ -201,75 +207,35 @@ pub enum FromKeeper {
     Caught {
         signal: u8,
     },
+    /// Something has waited for the supervisor for a while; to be answered with `Here`.
+    StillThere,
 }
 
-struct Writer(Vec<u8>);
+/// What a supervisor is told first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Welcome {
+    pub version: u16,
+    pub keeper: i32,
+    pub entries: u32,
+    pub starts: u32,
+    pub signals: u64,
+    /// As `Listen` told them; zero without a socket. Appended later, as is all that follows: a
+    /// keeper that does not send them means zero.
+    pub dev: u64,
+    pub ino: u64,
+    /// Supervisors that ended unasked within the last minute.
+    pub crashes: u32,
+    /// CLOCK_MONOTONIC nanoseconds of the first of these ends.
+    pub calm_until_ns: u64,
+}
 
 impl Writer {
-    fn new(tag: u8) -> Writer {
-        Writer(vec![tag])
-    }
-    fn u8(mut self, value: u8) -> Writer {
-        self.0.push(value);
-        self
-    }
-    fn u16(mut self, value: u16) -> Writer {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-    fn u32(mut self, value: u32) -> Writer {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-    fn i32(mut self, value: i32) -> Writer {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-    fn u64(mut self, value: u64) -> Writer {
-        self.0.extend(value.to_le_bytes());
-        self
-    }
     fn key(self, key: Key) -> Writer {
         self.u32(key.id).u8(key.role)
     }
-    /// Length, then bytes; cut at `max`.
-    fn bytes(self, bytes: &[u8], max: usize) -> Writer {
-        let cut = bytes.get(..max).unwrap_or(bytes);
-        let mut writer = self.u16(u16::try_from(cut.len()).unwrap_or(0));
-        writer.0.extend(cut);
-        writer
-    }
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(head)
-    }
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_le_bytes)
-    }
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-    fn i32(&mut self) -> Option<i32> {
-        self.array().map(i32::from_le_bytes)
-    }
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-    fn flag(&mut self) -> Option<bool> {
-        self.u8().map(|value| value != 0)
-    }
+impl Reader<'_> {
     fn key(&mut self) -> Option<Key> {
         let key = Key {
             id: self.u32()?,
@@ -279,10 +245,6 @@ impl<'a> Reader<'a> {
     }
     fn slot(&mut self) -> Option<u8> {
         self.u8().filter(|slot| usize::from(*slot) < SLOTS)
-    }
-    fn bytes(&mut self) -> Option<Vec<u8>> {
-        let count = self.u16()?;
-        self.take(usize::from(count)).map(<[u8]>::to_vec)
     }
 }
 
@@ -392,6 +354,8 @@ impl ToKeeper {
             ToKeeper::Forget { id } => Writer::new(9).u32(*id),
             ToKeeper::Done { code } => Writer::new(10).u8(*code),
             ToKeeper::Ending => Writer::new(11),
+            ToKeeper::Listen { dev, ino } => Writer::new(12).u64(*dev).u64(*ino),
+            ToKeeper::Here => Writer::new(13),
         }
         .0
     }
@@ -440,8 +404,13 @@ impl ToKeeper {
                 pid: reader.i32()?,
             },
             9 => ToKeeper::Forget { id: reader.u32()? },
-            11 => ToKeeper::Ending,
             10 => ToKeeper::Done { code: reader.u8()? },
+            11 => ToKeeper::Ending,
+            12 => ToKeeper::Listen {
+                dev: reader.u64()?,
+                ino: reader.u64()?,
+            },
+            13 => ToKeeper::Here,
             _ => return None,
         })
     }
@@ -450,18 +419,16 @@ impl ToKeeper {
 impl FromKeeper {
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            FromKeeper::Welcome {
-                version,
-                keeper,
-                entries,
-                starts,
-                signals,
-            } => Writer::new(1)
-                .u16(*version)
-                .i32(*keeper)
-                .u32(*entries)
-                .u32(*starts)
-                .u64(*signals),
+            FromKeeper::Welcome(welcome) => Writer::new(1)
+                .u16(welcome.version)
+                .i32(welcome.keeper)
+                .u32(welcome.entries)
+                .u32(welcome.starts)
+                .u64(welcome.signals)
+                .u64(welcome.dev)
+                .u64(welcome.ino)
+                .u32(welcome.crashes)
+                .u64(welcome.calm_until_ns),
             FromKeeper::Entry {
                 id,
                 slots,
@@ -506,6 +473,7 @@ impl FromKeeper {
                 Writer::new(7).u32(*id).u8(*slot).u8(u8::from(*found))
             }
             FromKeeper::Caught { signal } => Writer::new(8).u8(*signal),
+            FromKeeper::StillThere => Writer::new(9),
         }
         .0
     }
@@ -514,13 +482,17 @@ impl FromKeeper {
         let mut reader = Reader(bytes);
         let reader = &mut reader;
         Some(match reader.u8()? {
-            1 => FromKeeper::Welcome {
+            1 => FromKeeper::Welcome(Welcome {
                 version: reader.u16()?,
                 keeper: reader.i32()?,
                 entries: reader.u32()?,
                 starts: reader.u32()?,
                 signals: reader.u64()?,
-            },
+                dev: reader.u64().unwrap_or(0),
+                ino: reader.u64().unwrap_or(0),
+                crashes: reader.u32().unwrap_or(0),
+                calm_until_ns: reader.u64().unwrap_or(0),
+            }),
             2 => FromKeeper::Entry {
                 id: reader.u32()?,
                 slots: reader.u8()?,
@@ -564,6 +536,7 @@ impl FromKeeper {
             8 => FromKeeper::Caught {
                 signal: reader.u8()?,
             },
+            9 => FromKeeper::StillThere,
             _ => return None,
         })
     }

@@ -6,13 +6,15 @@
 use super::book::Book;
 use super::spawn::Workshop;
 use super::{Source, WAITING_MAX, say};
-use crate::ipc::wire::{FromKeeper, Key, VERSION};
+use crate::ipc::wire::{FromKeeper, Key, VERSION, Welcome};
 use crate::os::fds;
 use crate::sys;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
@@ -26,11 +28,17 @@ const DELAY_FIRST_NS: u64 = 100 * MS;
 const DELAY_MAX_NS: u64 = 5_000 * MS;
 /// A supervisor that lived this long is healthy: the delay starts from zero again.
 const HEALTHY_NS: u64 = 10_000 * MS;
+/// Ends of supervisors that are counted: a successor may want to be careful.
+const CRASHES_NS: u64 = 60_000 * MS;
+/// Most ends kept in mind.
+const CRASHES_MAX: usize = 16;
 
 /// Something that the supervisor has to be told.
 #[derive(Debug)]
 pub enum Owed {
     Record(FromKeeper),
+    /// With the listening socket.
+    Welcome(Welcome),
     /// The page of the book about this service.
     Page(u32),
     Start(Key),
@@ -62,6 +70,17 @@ pub struct Deputy {
     delay_ns: u64,
     starts: u32,
     owed: VecDeque<Owed>,
+    door: Option<Door>,
+    /// When supervisors ended unasked.
+    crashes: VecDeque<u64>,
+}
+
+/// The control socket as the supervisor opened it: it stays open between two supervisors, so that
+/// clients queue there instead of being refused.
+struct Door {
+    socket: OwnedFd,
+    dev: u64,
+    ino: u64,
 }
 
 impl Deputy {
@@ -79,6 +98,8 @@ impl Deputy {
             delay_ns: 0,
             starts: 0,
             owed: VecDeque::new(),
+            door: None,
+            crashes: VecDeque::new(),
         }
     }
 
@@ -109,27 +130,29 @@ impl Deputy {
         }
     }
 
-    /// Milliseconds until the next start, rounded up.
-    pub fn due_in_ms(&self, now_ns: u64) -> Option<u64> {
-        let due = self.due_ns?;
-        Some(due.saturating_sub(now_ns).div_ceil(MS))
+    /// When the next one is to be started.
+    pub fn due_ns(&self) -> Option<u64> {
+        self.due_ns
     }
 
-    pub fn start_when_due(&mut self, now_ns: u64, workshop: &Workshop, epoll: &Epoll) {
+    /// True when it was started just now.
+    pub fn start_when_due(&mut self, now_ns: u64, workshop: &Workshop, epoll: &Epoll) -> bool {
         if self.alive.is_some() || self.due_ns.is_none_or(|due| due > now_ns) {
-            return;
+            return false;
         }
         self.due_ns = None;
         match self.start(now_ns, workshop, epoll) {
             Ok(alive) => {
                 self.alive = Some(alive);
                 self.starts = self.starts.saturating_add(1);
+                true
             }
             Err(error) => {
                 say(&format!(
                     "cannot start the supervisor: {error}; trying again"
                 ));
                 self.plan_next(now_ns, 0);
+                false
             }
         }
     }
@@ -178,8 +201,12 @@ impl Deputy {
         self.alive = None;
         self.owed.clear();
         if !done {
+            self.crashes.truncate(CRASHES_MAX.saturating_sub(1));
+            self.crashes.push_front(now_ns);
             self.plan_next(now_ns, lived_ns);
-            let ms = self.due_in_ms(now_ns).unwrap_or(0);
+            let ms = self
+                .due_ns
+                .map_or(0, |due| due.saturating_sub(now_ns).div_ceil(MS));
             say(&format!(
                 "the supervisor ended (wait status {status:#x}); services go on, \
                  the next supervisor starts in {ms} ms"
@@ -216,20 +243,58 @@ impl Deputy {
         self.owed.clear();
     }
 
+    /// Keeps the control socket, and hears of each connection there.
+    pub fn listen(&mut self, socket: OwnedFd, dev: u64, ino: u64, epoll: &Epoll) {
+        if let Some(old) = self.door.take() {
+            let _ = epoll.delete(&old.socket);
+        }
+        // Edge-triggered: what the supervisor does not accept must not wake us again and again.
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        let _ = epoll.add(&socket, EpollEvent::new(flags, Source::Door.pack()));
+        self.door = Some(Door { socket, dev, ino });
+    }
+
+    /// Whether anything waits for it: a connection, a record, or it was stopped.
+    pub fn is_waited_for(&self) -> bool {
+        let Some(alive) = &self.alive else {
+            return false;
+        };
+        let connection = self.door.as_ref().is_some_and(|door| {
+            let mut ready = [PollFd::new(door.socket.as_fd(), PollFlags::POLLIN)];
+            poll(&mut ready, PollTimeout::ZERO) == Ok(1)
+        });
+        connection || sys::unread(alive.link.as_fd()) || self.is_stopped()
+    }
+
+    /// By a signal, until somebody continues it.
+    pub fn is_stopped(&self) -> bool {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        self.alive.as_ref().is_some_and(|alive| {
+            let found = waitid(Id::Pid(alive.pid), flags);
+            matches!(found, Ok(WaitStatus::Stopped(..)))
+        })
+    }
+
     /// Owes it the whole book, then the ends that nobody has taken note of.
-    pub fn greet(&mut self, book: &Book) {
+    pub fn greet(&mut self, now_ns: u64, book: &Book) {
         let starts = self.starts;
+        self.crashes
+            .retain(|at| now_ns.saturating_sub(*at) <= CRASHES_NS);
         let Some(alive) = &mut self.alive else {
             return;
         };
         alive.greeted = true;
         self.owed.clear();
-        self.owed.push_back(Owed::Record(FromKeeper::Welcome {
+        self.owed.push_back(Owed::Welcome(Welcome {
             version: VERSION,
             keeper: nix::unistd::getpid().as_raw(),
             entries: u32::try_from(book.len()).unwrap_or(u32::MAX),
             starts,
             signals: 0,
+            dev: self.door.as_ref().map_or(0, |door| door.dev),
+            ino: self.door.as_ref().map_or(0, |door| door.ino),
+            crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
+            calm_until_ns: self.crashes.back().copied().unwrap_or(0),
         }));
         self.owed.extend(book.ids().map(Owed::Page));
         self.owed.push_back(Owed::Record(FromKeeper::EndOfBook));
@@ -237,15 +302,17 @@ impl Deputy {
             .extend(book.unacknowledged().into_iter().map(Owed::End));
     }
 
-    /// Sends until all is told or the supervisor does not read.
-    pub fn pay(&mut self, book: &Book, epoll: &Epoll) {
+    /// Sends until all is told or the supervisor does not read. True when something was to be sent.
+    pub fn pay(&mut self, book: &Book, epoll: &Epoll) -> bool {
         let Some(alive) = &mut self.alive else {
-            return;
+            return false;
         };
+        let owed_something = !self.owed.is_empty();
+        let door = self.door.as_ref().map(|door| door.socket.as_fd());
         let mut broken = false;
         let mut blocked = false;
         while let Some(owed) = self.owed.front() {
-            match send(alive.link.as_fd(), owed, book) {
+            match send(alive.link.as_fd(), owed, book, door) {
                 Ok(()) => drop(self.owed.pop_front()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => {
@@ -277,11 +344,21 @@ impl Deputy {
         if broken {
             self.hang_up();
         }
+        owed_something
     }
 }
 
-fn send(link: BorrowedFd<'_>, owed: &Owed, book: &Book) -> nix::Result<()> {
+fn send(
+    link: BorrowedFd<'_>,
+    owed: &Owed,
+    book: &Book,
+    door: Option<BorrowedFd<'_>>,
+) -> nix::Result<()> {
     let record = match owed {
+        Owed::Welcome(welcome) => {
+            let attached: Vec<BorrowedFd<'_>> = door.into_iter().collect();
+            return fds::send(link, &FromKeeper::Welcome(*welcome).encode(), &attached);
+        }
         Owed::Record(record) => return fds::send(link, &record.encode(), &[]),
         Owed::Page(id) => book.page(*id),
         Owed::Start(key) => book.start_of(*key),

@@ -12,6 +12,7 @@
 mod book;
 mod deputy;
 mod spawn;
+mod vigil;
 
 use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
 use crate::os::{clock, fds};
@@ -30,6 +31,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use vigil::{Verdict, Vigil};
 
 /// Descriptors that we want to be allowed: 3 a service for 10,000 services, and some to spare.
 const NOFILE_WANTED: u64 = 40_000;
@@ -48,6 +50,8 @@ enum Source {
     Signals,
     Link,
     Deputy,
+    /// Somebody has connected to the control socket.
+    Door,
     /// A held process has ended.
     Process(crate::ipc::wire::Key),
     /// Its exec has worked or failed.
@@ -62,6 +66,7 @@ impl Source {
             Source::Deputy => (2, 0, 0),
             Source::Process(key) => (3, key.id, key.role),
             Source::Report(key) => (4, key.id, key.role),
+            Source::Door => (5, 0, 0),
         };
         u64::from_le_bytes({
             let [a, b, c, d] = u32::to_le_bytes(id);
@@ -81,6 +86,7 @@ impl Source {
             2 => Some(Source::Deputy),
             3 => Some(Source::Process(key)),
             4 => Some(Source::Report(key)),
+            5 => Some(Source::Door),
             _ => None,
         }
     }
@@ -106,6 +112,7 @@ struct Keeper {
     book: Book,
     workshop: Workshop,
     deputy: Deputy,
+    vigil: Vigil,
     /// Children may have ended that are not in the book.
     sweep_due: bool,
     /// All services are being stopped for good.
@@ -141,6 +148,7 @@ impl Keeper {
             book: Book::default(),
             workshop,
             deputy,
+            vigil: Vigil::default(),
             sweep_due: false,
             ending: false,
             done: None,
@@ -155,9 +163,15 @@ impl Keeper {
             {
                 return Ok(code);
             }
-            self.deputy
-                .start_when_due(clock::monotonic_ns(), &self.workshop, &self.epoll);
-            self.tell();
+            let now_ns = clock::monotonic_ns();
+            if self
+                .deputy
+                .start_when_due(now_ns, &self.workshop, &self.epoll)
+            {
+                self.vigil.started(now_ns);
+            }
+            self.judge(now_ns);
+            self.tell(now_ns);
             let count = match self.epoll.wait(&mut events, self.patience()) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
@@ -179,9 +193,26 @@ impl Keeper {
         if self.sweep_due {
             return EpollTimeout::ZERO;
         }
-        match self.deputy.due_in_ms(clock::monotonic_ns()) {
-            Some(ms) => EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX),
+        let all = [self.deputy.due_ns(), self.vigil.due_ns()];
+        match all.into_iter().flatten().min() {
+            Some(due_ns) => {
+                let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
+                EpollTimeout::try_from(left_ns.div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
+            }
             None => EpollTimeout::NONE,
+        }
+    }
+
+    /// Asks a supervisor that something waits for, and ends one that does not answer.
+    fn judge(&mut self, now_ns: u64) {
+        let deputy = &self.deputy;
+        match self.vigil.judge(now_ns, || deputy.is_waited_for()) {
+            Verdict::Fine => {}
+            Verdict::Ask => self.deputy.owe(Owed::Record(FromKeeper::StillThere)),
+            Verdict::Replace => {
+                say("the supervisor does not serve any more; it is killed and replaced");
+                self.deputy.hang_up();
+            }
         }
     }
 
@@ -192,6 +223,7 @@ impl Keeper {
                 self.listen();
             }
             Source::Deputy => self.deputy_ended(),
+            Source::Door => self.vigil.stir(clock::monotonic_ns()),
             Source::Process(key) => {
                 let news = self.book.reap(key, &self.epoll);
                 if news.worked {
@@ -232,6 +264,10 @@ impl Keeper {
                 Err(Errno::EINTR) => continue,
                 Ok(_) | Err(_) => {
                     self.sweep_due = false;
+                    // A stop comes by the same signal.
+                    if self.deputy.is_stopped() {
+                        self.vigil.stopped(clock::monotonic_ns());
+                    }
                     return;
                 }
             };
@@ -254,10 +290,13 @@ impl Keeper {
         while self.done.is_none() && self.listen() {}
         self.deputy
             .reap(clock::monotonic_ns(), self.done.is_some(), &self.epoll);
+        if !self.deputy.lives() {
+            self.vigil.ended();
+        }
     }
 
     /// Sends what the supervisor is owed, as far as it reads.
-    fn tell(&mut self) {
+    fn tell(&mut self, now_ns: u64) {
         if !self.deputy.is_listening() {
             return;
         }
@@ -269,7 +308,9 @@ impl Keeper {
                 self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
             }
         }
-        self.deputy.pay(&self.book, &self.epoll);
+        if self.deputy.pay(&self.book, &self.epoll) {
+            self.vigil.stir(now_ns);
+        }
     }
 
     /// Takes requests from the supervisor. True when there may be more of them.
@@ -308,6 +349,7 @@ impl Keeper {
 
     /// The supervisor has closed its end: it is done, or of no use any more.
     fn hung_up(&mut self) {
+        self.vigil.ended();
         if self.done.is_some() {
             self.deputy.let_go(&self.epoll);
         } else {
@@ -341,6 +383,15 @@ impl Keeper {
             }
             ToKeeper::Ending => self.ending = true,
             ToKeeper::Done { code } => self.done = Some(code),
+            ToKeeper::Listen { dev, ino } => {
+                if let Some(socket) = fds.pop() {
+                    self.deputy.listen(socket, dev, ino, &self.epoll);
+                }
+            }
+            ToKeeper::Here => {
+                let waits = self.deputy.is_waited_for();
+                self.vigil.answered(clock::monotonic_ns(), waits);
+            }
         }
     }
 
@@ -350,7 +401,11 @@ impl Keeper {
                 "the supervisor speaks version {version}, not {VERSION}"
             ));
         }
-        self.deputy.greet(&self.book);
+        let now_ns = clock::monotonic_ns();
+        self.vigil.answered(now_ns, false);
+        // Whoever has connected meanwhile is waiting.
+        self.vigil.stir(now_ns);
+        self.deputy.greet(now_ns, &self.book);
         if self.ending {
             let signal = u8::try_from(SIGTERM).unwrap_or(15);
             self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
@@ -400,6 +455,7 @@ mod tests {
             Source::Signals,
             Source::Link,
             Source::Deputy,
+            Source::Door,
             Source::Process(key),
             Source::Report(key),
         ];

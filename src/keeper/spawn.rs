@@ -24,6 +24,7 @@ pub struct Workshop {
     /// Limits of open files: what services get back, and what we have ourselves.
     nofile_services: (u64, u64),
     nofile_ours: (u64, u64),
+    oom: Oom,
     /// Keep the numbers 3 and 4 free for children.
     _placeholders: Vec<OwnedFd>,
 }
@@ -39,6 +40,7 @@ impl Workshop {
             null: null.into(),
             nofile_services: nofile,
             nofile_ours: getrlimit(Resource::RLIMIT_NOFILE)?,
+            oom: Oom::claim(),
             _placeholders: placeholders,
         })
     }
@@ -57,6 +59,7 @@ impl Workshop {
             report: report.as_fd(),
             keep_report: false,
             nofile: self.nofile_ours,
+            oom: self.oom.ours,
             steps: steps(),
         })
     }
@@ -128,10 +131,10 @@ impl Workshop {
         let source = Source::Report(spawn.key).pack();
         epoll.add(&reader, EpollEvent::new(EpollFlags::EPOLLIN, source))?;
         let (program, argv) = program(spawn.what);
-        let nofile = match spawn.what {
-            What::Scribe { .. } => self.nofile_ours,
+        let (nofile, oom) = match spawn.what {
+            What::Scribe { .. } => (self.nofile_ours, self.oom.ours),
             What::Run | What::Finish(..) | What::Check | What::Control(_) | What::Launch => {
-                self.nofile_services
+                (self.nofile_services, self.oom.services.as_slice())
             }
         };
         let pid = sys::spawn(&Child {
@@ -145,6 +148,7 @@ impl Workshop {
             report: report.as_fd(),
             keep_report: spawn.what == What::Launch,
             nofile,
+            oom,
             steps: steps(),
         })?;
         Ok((pid, reader))
@@ -164,6 +168,34 @@ impl Workshop {
             Stream::Null => Ok(Opened::Lent(self.null.as_fd())),
             Stream::PipeOut(id) => pipe(id, OFlag::O_RDONLY),
             Stream::PipeIn(id) => pipe(id, OFlag::O_WRONLY),
+        }
+    }
+}
+
+/// Who is spared when memory runs out (proc_pid_oom_score_adj(5)): the keeper altogether, as
+/// everybody hangs by it, the supervisor and the scribe before any service.
+struct Oom {
+    /// Empty where lowering it is not permitted: then nobody's is touched.
+    ours: &'static [u8],
+    /// What services would have had without us.
+    services: Vec<u8>,
+}
+
+impl Oom {
+    const FILE: &str = "/proc/self/oom_score_adj";
+
+    fn claim() -> Oom {
+        let before = std::fs::read(Oom::FILE).unwrap_or_default();
+        let permitted = !before.is_empty() && std::fs::write(Oom::FILE, "-1000").is_ok();
+        match permitted {
+            true => Oom {
+                ours: b"-900",
+                services: before,
+            },
+            false => Oom {
+                ours: b"",
+                services: Vec::new(),
+            },
         }
     }
 }

@@ -6,10 +6,11 @@
 use crate::ipc::control::{Hello, REQUEST_BYTES_MAX, Request, Response, Trouble, VERSION};
 use nix::unistd::{Uid, geteuid};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,6 +23,9 @@ use tokio::task::JoinSet;
 const CONNECTIONS_MAX: usize = 512;
 /// Requests of one connection under way at once; further ones are read when one is answered.
 const UNANSWERED_MAX: usize = 64;
+/// When nobody could be let in for so long, mostly for want of descriptors, a successor with fresh
+/// ones may do better.
+const SHUT_MAX: Duration = Duration::from_secs(5);
 /// A client that does not read its answer for this long is left alone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,8 +46,49 @@ pub enum DoorError {
     },
 }
 
+/// A listening socket that a predecessor left with the keeper.
+pub struct Left {
+    pub socket: OwnedFd,
+    /// Of its path, when it was bound.
+    pub identity: (u64, u64),
+}
+
+pub enum Opened {
+    /// Clients that came while there was nobody are waiting there.
+    Inherited(UnixListener),
+    Fresh(UnixListener),
+}
+
+/// The predecessor's socket as long as its path leads to it, else a new one. Must be called in the
+/// event loop.
+pub fn open(path: &Path, left: Option<Left>) -> Result<Opened, DoorError> {
+    let Some(left) = left else {
+        return bind(path).map(Opened::Fresh);
+    };
+    if identity(path) != Some(left.identity) {
+        match bind(path) {
+            Ok(listener) => return Ok(Opened::Fresh(listener)),
+            Err(error) => tracing::error!(
+                "{} is not our socket any more, and can't be replaced: {error}",
+                path.display()
+            ),
+        }
+    }
+    let inherit = |socket: OwnedFd| {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    inherit(left.socket)
+        .map(Opened::Inherited)
+        .map_err(|error| DoorError::Io {
+            what: "take it over",
+            error,
+        })
+}
+
 /// Binds the socket, in place of one that nobody answers on any more.
-pub fn open(path: &Path) -> Result<UnixListener, DoorError> {
+fn bind(path: &Path) -> Result<UnixListener, DoorError> {
     let failed = |what| move |error| DoorError::Io { what, error };
     if let Some(parent) = path.parent() {
         std::fs::DirBuilder::new()
@@ -67,6 +112,15 @@ pub fn open(path: &Path) -> Result<UnixListener, DoorError> {
     Ok(listener)
 }
 
+impl std::fmt::Display for DoorError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DoorError::Taken => write!(f, "a supervisor already answers there"),
+            DoorError::Io { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
 /// The socket's identity, so that at the end only our own is removed.
 pub fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path)
@@ -74,12 +128,18 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
         .map(|found| (found.dev(), found.ino()))
 }
 
-/// Accepts as long as somebody takes the requests; then ends when all answers are written.
-pub async fn serve(listener: UnixListener, asks: mpsc::UnboundedSender<Ask>) {
-    serve_at_most(CONNECTIONS_MAX, listener, asks).await;
+/// Accepts as long as somebody takes the requests; then ends when all answers are written. An error
+/// when nobody can be let in any more.
+pub async fn serve(listener: UnixListener, asks: mpsc::UnboundedSender<Ask>) -> io::Result<()> {
+    serve_at_most(CONNECTIONS_MAX, listener, asks).await
 }
 
-async fn serve_at_most(max: usize, listener: UnixListener, asks: mpsc::UnboundedSender<Ask>) {
+async fn serve_at_most(
+    max: usize,
+    listener: UnixListener,
+    asks: mpsc::UnboundedSender<Ask>,
+) -> io::Result<()> {
+    let mut shut_since: Option<Instant> = None;
     let mut connections = JoinSet::new();
     // It wakes who has waited longest first.
     let make_room = Arc::new(Notify::new());
@@ -91,13 +151,20 @@ async fn serve_at_most(max: usize, listener: UnixListener, asks: mpsc::Unbounded
         };
         match accepted {
             Ok((stream, _)) => {
+                shut_since = None;
                 // A connection that breaks is the client's affair.
                 let (asks, make_room) = (asks.clone(), Arc::clone(&make_room));
                 let served = async move { drop(connection(stream, asks, &make_room).await) };
                 connections.spawn(served);
             }
             Err(error) => {
-                tracing::warn!("the control socket could not accept a client: {error}");
+                let since = *shut_since.get_or_insert_with(|| {
+                    tracing::warn!("the control socket could not accept a client: {error}");
+                    Instant::now()
+                });
+                if since.elapsed() > SHUT_MAX {
+                    return Err(error);
+                }
                 // Mostly for want of descriptors: accept(2) would fail again at once, for ever. Only
                 // this task pauses; connections that are open are served meanwhile.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -109,6 +176,7 @@ async fn serve_at_most(max: usize, listener: UnixListener, asks: mpsc::Unbounded
         }
     }
     while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 fn may(uid: u32) -> bool {
@@ -299,7 +367,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("socket");
         let (tell, mut asks) = mpsc::unbounded_channel();
-        let door = tokio::spawn(serve_at_most(3, open(&path).expect("open"), tell));
+        let door = tokio::spawn(serve_at_most(3, bind(&path).expect("open"), tell));
         let mut busy = client(&path).await;
         busy.write_all(b"{\"v\":1,\"id\":1,\"verb\":\"stop\",\"names\":[\"web\"]}\n")
             .await

@@ -20,10 +20,10 @@ const EXEC_FAILED: u8 = 111;
 impl Supervisor {
     pub fn hear(&mut self, record: FromKeeper, mut attached: Vec<OwnedFd>) {
         match record {
-            FromKeeper::Welcome { keeper, starts, .. } => {
-                self.keeper_pid = keeper;
-                self.cgroups = cgroups::Cgroups::find(keeper);
-                if starts > 1 {
+            FromKeeper::Welcome(welcome) => {
+                self.keeper_pid = welcome.keeper;
+                self.cgroups = cgroups::Cgroups::find(welcome.keeper);
+                if welcome.starts > 1 {
                     tracing::warn!("the supervisor was started again; services went on meanwhile");
                 }
             }
@@ -65,6 +65,7 @@ impl Supervisor {
             }
             FromKeeper::Fetched { id, slot, .. } => self.fetched(id, slot, attached.pop()),
             FromKeeper::Caught { signal } => self.caught(signal),
+            FromKeeper::StillThere => self.tell_keeper(&ToKeeper::Here),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The supervisor's end of the keeper's wire: never waits, keeps what does not fit for later.
 
-use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper};
+use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper, Welcome};
 use crate::os::fds;
 use nix::errno::Errno;
 use std::collections::VecDeque;
@@ -117,6 +117,18 @@ impl KeeperLink {
 
     pub fn send(&mut self, record: &ToKeeper, attached: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.0.send(record.encode(), attached)
+    }
+
+    /// The keeper's first record: what it knows of our predecessors, and the socket they left.
+    pub async fn welcome(&mut self) -> io::Result<(Welcome, Option<OwnedFd>)> {
+        loop {
+            self.flush()?;
+            match self.receive()? {
+                Some((FromKeeper::Welcome(welcome), mut fds)) => return Ok((welcome, fds.pop())),
+                Some(_) => {}
+                None => self.ready().await,
+            }
+        }
     }
 
     /// Records that the keeper has not taken yet.

@@ -27,13 +27,13 @@ mod sweep;
 mod watched;
 mod words;
 
-use crate::ipc::wire::{self, ToKeeper};
+use crate::ipc::wire::{self, FromKeeper, ToKeeper};
 use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::{clock, fds};
 use cgroups::Cgroups;
 use disk::{Disk, Job};
-use door::{Ask, DoorError};
+use door::{Ask, DoorError, Opened};
 use farewell::Stage;
 use link::KeeperLink;
 use pen::Pen;
@@ -42,6 +42,7 @@ use requests::Desk;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -113,28 +114,55 @@ pub fn main(args: &[OsString]) -> u8 {
             return 1;
         }
     };
-    let served = runtime.block_on(async {
-        let mut keeper = KeeperLink::new(keeper)?;
-        let socket = settings.socket.clone();
-        let listener = match door::open(&socket) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!("{}", door_words(&socket.to_string_lossy(), &error));
-                keeper.send(&ToKeeper::Done { code: 1 }, &[])?;
-                return Ok(1);
-            }
-        };
-        let (tell, asks) = mpsc::unbounded_channel();
-        let door = tokio::spawn(door::serve(listener, tell));
-        let code = Supervisor::new(settings, keeper, asks)?.run().await;
-        // Answers still being written get a moment, not more.
-        let _ = tokio::time::timeout(LAST_ANSWERS, door).await;
-        code
-    });
+    let served = runtime.block_on(serve(settings, keeper));
     served.unwrap_or_else(|error: io::Error| {
         tracing::error!("cannot go on: {error}");
         1
     })
+}
+
+async fn serve(settings: Settings, keeper: OwnedFd) -> io::Result<u8> {
+    let mut keeper = KeeperLink::new(keeper)?;
+    let version = wire::VERSION;
+    keeper.send(&ToKeeper::Hello { version }, &[])?;
+    let (welcome, socket) = keeper.welcome().await?;
+    let left = socket.map(|socket| door::Left {
+        socket,
+        identity: (welcome.dev, welcome.ino),
+    });
+    let listener = match door::open(&settings.socket, left) {
+        Ok(Opened::Inherited(listener)) => listener,
+        Ok(Opened::Fresh(listener)) => {
+            let (dev, ino) = door::identity(&settings.socket).unwrap_or_default();
+            keeper.send(&ToKeeper::Listen { dev, ino }, &[listener.as_fd()])?;
+            listener
+        }
+        Err(error) => {
+            let words = door_words(&settings.socket.to_string_lossy(), &error);
+            tracing::error!("{words}");
+            if welcome.entries > 0 {
+                // The keeper tries again later; to be done now would leave services to themselves.
+                return Ok(1);
+            }
+            keeper.send(&ToKeeper::Done { code: 1 }, &[])?;
+            return Ok(1);
+        }
+    };
+    let (tell, asks) = mpsc::unbounded_channel();
+    let mut door = tokio::spawn(door::serve(listener, tell));
+    let mut supervisor = Supervisor::new(settings, keeper, asks)?;
+    supervisor.hear(FromKeeper::Welcome(welcome), Vec::new());
+    tokio::select! {
+        code = supervisor.run() => {
+            // Answers still being written get a moment, not more.
+            let _ = tokio::time::timeout(LAST_ANSWERS, door).await;
+            code
+        }
+        ended = &mut door => Err(match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => io::Error::other("nobody attends to the control socket"),
+        }),
+    }
 }
 
 fn door_words(socket: &str, error: &DoorError) -> String {
@@ -216,12 +244,6 @@ impl Supervisor {
     }
 
     async fn run(mut self) -> io::Result<u8> {
-        self.keeper.send(
-            &ToKeeper::Hello {
-                version: wire::VERSION,
-            },
-            &[],
-        )?;
         loop {
             let deadline = self.deadline();
             tokio::select! {

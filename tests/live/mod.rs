@@ -5,6 +5,7 @@ mod commands;
 mod daemons;
 mod lifelines;
 mod logging;
+mod serving;
 mod stopping;
 mod supervision;
 pub mod world;

@@ -53,6 +53,7 @@ fn start() -> Result<(Pid, Option<Errno>), Errno> {
         report: report_there.as_fd(),
         keep_report: false,
         nofile: getrlimit(Resource::RLIMIT_NOFILE)?,
+        oom: b"",
         steps: [0; 4],
     })
     .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;

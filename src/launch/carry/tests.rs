@@ -67,6 +67,7 @@ fn start_with(plan: &[u8], dir: &Path) -> (Vec<u8>, i32) {
         report: writer.as_fd(),
         keep_report: true,
         nofile,
+        oom: b"",
         steps: [3, 4, 5, 6],
     })
     .expect("fork");
