@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Some("outlast-scribe") => {
             ExitCode::from(u8::try_from(outlast::scribe::run(rest)).unwrap_or(1))
         }
+        Some("outlast-check") => ExitCode::from(outlast::supervisor::fitness::main(rest)),
         Some("outlast-launch") => outlast::launch::carry::main(),
         _ => match args.first().and_then(|name| outlast::applets::called(name)) {
             Some(applet) => ExitCode::from(applet(&args)),

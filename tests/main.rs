@@ -3,6 +3,7 @@
 
 mod compat;
 mod docs;
+mod handover;
 mod live;
 mod sim;
 mod tidy;

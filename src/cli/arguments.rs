@@ -7,6 +7,7 @@
 use super::applets::LinksOrder;
 use super::order::Order;
 use super::supervise::Settings;
+use super::upgrade::UpgradeOrder;
 use super::verbs::{Names, ROWS, Row, named};
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -24,6 +25,7 @@ pub enum Job {
     Logs(LogsOrder),
     /// Links by the names of runit's programs.
     Applets(LinksOrder),
+    Upgrade(UpgradeOrder),
     Completions(Shell),
     /// Into this directory; none prints outlast(1).
     Man(Option<PathBuf>),
@@ -85,6 +87,10 @@ pub fn parse(arguments: &[String]) -> Result<Job, clap::Error> {
             force: found.get_flag("force"),
             relative: found.get_flag("relative"),
             json: found.get_flag("json"),
+        }),
+        "upgrade" => Job::Upgrade(UpgradeOrder {
+            binary: found.get_one::<PathBuf>("binary").cloned(),
+            socket,
         }),
         "completions" => Job::Completions(
             found
@@ -154,6 +160,7 @@ pub fn command() -> Command {
         .subcommands(ROWS.iter().map(verb))
         .subcommand(logs())
         .subcommand(applets())
+        .subcommand(upgrade())
         .subcommand(completions())
         .subcommand(man())
         .after_help(
@@ -278,6 +285,19 @@ fn applets() -> Command {
         )
         .arg(flag("json", "Print what was done as a JSON array").long("json"))
         .arg(path("DIR", "DIR", "Where the links go; made if it is missing").required(true))
+}
+
+fn upgrade() -> Command {
+    Command::new("upgrade")
+        .about("Become another version, without restarting any service")
+        .arg(
+            path(
+                "binary",
+                "PATH",
+                "The new program (without it, the one that is called)",
+            )
+            .long("binary"),
+        )
 }
 
 fn completions() -> Command {

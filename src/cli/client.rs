@@ -2,7 +2,7 @@
 //!
 //! No async runtime here: a command lives for a millisecond, and starting one would be most of it.
 //! It never repeats a request by itself, because a lost answer doesn't tell whether the command
-//! was carried out. Called by orders, sources and supervise.
+//! was carried out; `order` knows which ones may be. Called by orders, sources and supervise.
 
 use super::exit::Exit;
 use crate::ipc::control::{Hello, NAMES_MAX, REQUEST_BYTES_MAX, Request, Response, VERSION};
@@ -53,6 +53,8 @@ pub enum Broken {
     NoAnswer {
         path: PathBuf,
         pid: Option<i32>,
+        /// It has gone; another may have taken its place.
+        gone: bool,
         cause: String,
     },
     /// The request can't be sent.
@@ -95,7 +97,7 @@ impl Client {
         if self.hello.is_none() {
             self.read_hello(HELLO_PATIENCE)?;
         }
-        sent.map_err(|cause| self.no_answer(cause.to_string()))?;
+        sent.map_err(|cause| self.gone(plain(&cause)))?;
         let patience = request
             .timeout_ms
             .map(|ms| Duration::from_millis(ms) + ANSWER_MARGIN);
@@ -130,6 +132,11 @@ impl Client {
         Ok(self.hello.insert(hello))
     }
 
+    /// The program's version, as it said hello.
+    pub fn version(&self) -> Option<&str> {
+        self.hello.as_ref().map(|hello| hello.version.as_str())
+    }
+
     /// The supervisor's process id, as it said hello.
     pub fn pid(&self) -> Option<i32> {
         self.hello.as_ref().map(|hello| hello.pid)
@@ -155,12 +162,12 @@ impl Client {
             Ok(bytes) if bytes as u64 == ANSWER_BYTES_MAX => Err(self.stranger(format!(
                 "its answer is longer than {ANSWER_BYTES_MAX} bytes"
             ))),
-            Ok(_) => Err(self.no_answer("it closed the connection".into())),
+            Ok(_) => Err(self.gone("it closed the connection".into())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let seconds = super::words::span(patience.unwrap_or_default().as_secs_f64());
                 Err(self.no_answer(format!("it has said nothing for {seconds}")))
             }
-            Err(error) => Err(self.no_answer(error.to_string())),
+            Err(error) => Err(self.gone(plain(&error))),
         }
     }
 
@@ -188,6 +195,16 @@ impl Client {
         Broken::NoAnswer {
             path: self.path.clone(),
             pid: self.pid(),
+            gone: false,
+            cause,
+        }
+    }
+
+    fn gone(&self, cause: String) -> Broken {
+        Broken::NoAnswer {
+            path: self.path.clone(),
+            pid: self.pid(),
+            gone: true,
             cause,
         }
     }
@@ -264,7 +281,9 @@ impl fmt::Display for Broken {
                     super::words::safe(words)
                 )
             }
-            Broken::NoAnswer { path, pid, cause } => {
+            Broken::NoAnswer {
+                path, pid, cause, ..
+            } => {
                 write!(f, "no answer from the supervisor at {}", path.display())?;
                 if let Some(pid) = pid {
                     write!(f, " (pid {pid})")?;

@@ -19,6 +19,7 @@ mod screen;
 mod sources;
 pub mod supervise;
 mod table;
+mod upgrade;
 mod verbs;
 mod why;
 mod words;
@@ -71,6 +72,7 @@ fn run(args: Vec<OsString>, screen: &mut Screen) -> io::Result<Exit> {
     match job {
         Job::Order(order) => order::carry_out(&order, screen),
         Job::Supervise(settings) => supervise::carry_out(&settings, screen),
+        Job::Upgrade(order) => upgrade::carry_out(&order, screen),
         Job::Logs(order) => sources::carry_out(&order, screen),
         Job::Applets(order) => applets::carry_out(&order, screen),
         Job::Completions(shell) => pages::completions(shell, screen),

@@ -4,18 +4,20 @@
 
 use super::client::{Broken, Client};
 use super::exit::Exit;
-use super::screen::Screen;
+use super::screen::{Look, Screen};
 use super::verbs::{Names, Row, named};
 use super::words::{count, push, safe};
 use super::{answer, table, why};
 use crate::ipc::control::{Request, Response, Service, State, VERSION, Verb, Want};
 use crate::os::paths;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A name that differs by more than half of its letters isn't meant.
 const LIKENESS_MIN: f64 = 0.6;
+/// Supervisors that may end under one command before it is given up.
+const ATTEMPTS_MAX: u32 = 5;
 
 #[derive(Clone)]
 pub struct Order {
@@ -70,6 +72,7 @@ impl Order {
                 .timeout
                 .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             lines: self.lines,
+            binary: None,
         }
     }
 
@@ -92,7 +95,29 @@ impl Order {
             | Verb::Term
             | Verb::Kill
             | Verb::Reload
-            | Verb::Shutdown => false,
+            | Verb::Shutdown
+            | Verb::Upgrade => false,
+        }
+    }
+
+    /// To ask for it twice is to ask for it once: so it may be asked again of the successor of a
+    /// supervisor that took the answer with it.
+    fn may_be_repeated(&self) -> bool {
+        match self.row.verb {
+            Verb::Status | Verb::List | Verb::Why | Verb::Check => true,
+            Verb::Start | Verb::Stop | Verb::Pause | Verb::Cont | Verb::Shutdown => true,
+            Verb::Reload => self.names.is_empty(),
+            Verb::Restart
+            | Verb::Once
+            | Verb::Hup
+            | Verb::Alarm
+            | Verb::Interrupt
+            | Verb::Quit
+            | Verb::Usr1
+            | Verb::Usr2
+            | Verb::Term
+            | Verb::Kill
+            | Verb::Upgrade => false,
         }
     }
 }
@@ -109,11 +134,7 @@ pub fn carry_out(order: &Order, screen: &mut Screen) -> io::Result<Exit> {
             return Ok(Exit::NoSupervisor);
         }
     };
-    let answered = Client::connect(&path).and_then(|mut client| {
-        let response = client.ask(order.request())?;
-        Ok((client, response))
-    });
-    match answered {
+    match ask(order, &path) {
         Ok((mut client, response)) => {
             let exit = print(order, &response, client.pid(), screen)?;
             let told = response.error.as_ref();
@@ -125,19 +146,65 @@ pub fn carry_out(order: &Order, screen: &mut Screen) -> io::Result<Exit> {
         }
         Err(broken) => {
             screen.complain(&broken)?;
-            if let Broken::NoAnswer { .. } = broken {
-                screen.complain(what_is_unknown(order))?;
+            if let Broken::NoAnswer { gone, .. } = broken {
+                let shown = gone && !order.only_looks() && show_state(order, &path, screen)?;
+                if !shown {
+                    screen.complain(what_is_unknown(order))?;
+                }
             }
             Ok(broken.exit())
         }
     }
 }
 
-fn what_is_unknown(order: &Order) -> String {
+/// A supervisor that ends is replaced at once, and its successor finds what was wanted; clients
+/// queue until it answers.
+fn ask(order: &Order, path: &Path) -> Result<(Client, Response), Broken> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let answered = Client::connect(path).and_then(|mut client| {
+            let response = client.ask(order.request())?;
+            Ok((client, response))
+        });
+        match answered {
+            Err(Broken::NoAnswer { gone: true, .. })
+                if order.may_be_repeated() && attempts < ATTEMPTS_MAX => {}
+            other => return other,
+        }
+    }
+}
+
+/// How the services stand by now, when it can't be known what became of a command. False when the
+/// successor can't tell either.
+fn show_state(order: &Order, path: &Path, screen: &mut Screen) -> io::Result<bool> {
+    let Some(status) = named("status") else {
+        return Ok(false);
+    };
+    let mut look = Order::new(status, order.names.clone());
+    look.socket.clone_from(&order.socket);
+    let Ok((_, response)) = ask(&look, path) else {
+        return Ok(false);
+    };
+    let asked = asked(order);
+    screen.complain(format_args!(
+        "whether '{asked}' was carried out is unknown; the next supervisor says:"
+    ))?;
+    let text = table::render(&response.services, Look::default());
+    screen.err.write_all(text.as_bytes())?;
+    Ok(true)
+}
+
+fn asked(order: &Order) -> String {
     let mut asked = order.row.name.to_owned();
     for name in &order.names {
         push(&mut asked, format_args!(" {}", safe(name)));
     }
+    asked
+}
+
+fn what_is_unknown(order: &Order) -> String {
+    let asked = asked(order);
     if order.only_looks() {
         return format!("nothing was changed; ask again: outlast {asked}");
     }
@@ -181,7 +248,8 @@ fn print(
         | Verb::Usr2
         | Verb::Term
         | Verb::Kill
-        | Verb::Reload => print_outcomes(order, response, screen),
+        | Verb::Reload
+        | Verb::Upgrade => print_outcomes(order, response, screen),
     }
 }
 

@@ -196,6 +196,7 @@ fn request(verb: Verb, names: Vec<String>, lines: Option<u32>) -> Request {
         wait: true,
         timeout_ms: None,
         lines,
+        binary: None,
     }
 }
 

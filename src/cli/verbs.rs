@@ -114,8 +114,10 @@ mod tests {
     #[test]
     fn every_verb_of_the_protocol_is_a_command_of_the_same_name() {
         let verbs = all_verbs();
-        assert_eq!(verbs.len(), ROWS.len());
-        for verb in verbs {
+        // It is two requests and has a module of its own.
+        let upgrade = serde_json::to_value(Verb::Upgrade).expect("a string");
+        assert_eq!(verbs.len(), ROWS.len() + 1);
+        for verb in verbs.into_iter().filter(|verb| upgrade != verb.as_str()) {
             let row = named(&verb).unwrap_or_else(|| panic!("{verb} is no command"));
             assert_eq!(
                 serde_json::to_value(row.verb).expect("a string"),

@@ -46,6 +46,8 @@ pub enum Verb {
     Reload,
     Check,
     Shutdown,
+    /// Exec `binary` in place of keeper, supervisor and scribe; without it, tell how that went.
+    Upgrade,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +69,9 @@ pub struct Request {
     /// Log lines wanted with `why`; default 10, at most 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<u32>,
+    /// With `upgrade`: the absolute path of the new program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
 }
 
 fn yes() -> bool {
@@ -90,7 +95,8 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// For programs: `no-such-service`, `not-allowed`, `bad-request`, `too-long`, `timed-out`,
-    /// `cannot-start`, `ended`, `not-ready`, `not-running`, `overruled`, `leaving`.
+    /// `cannot-start`, `ended`, `not-ready`, `not-running`, `overruled`, `leaving`; of upgrade
+    /// `unfit`, `busy`, `came-back`, `no-upgrade`.
     pub code: String,
     /// For people: subject, what, cause, way out.
     pub message: String,

@@ -7,6 +7,7 @@
 //! an upgrade, for which [`VERSION`] is exchanged first.
 
 pub mod bytes;
+pub mod ledger;
 
 use bytes::{Reader, Writer};
 
@@ -134,6 +135,10 @@ pub enum ToKeeper {
     },
     /// The answer to `StillThere`.
     Here,
+    /// Exec the attached binary in your place, as soon as I have ended.
+    Upgrade,
+    /// Send a copy of the book as a successor would get it.
+    Copy,
 }
 
 /// How a held process stands in the book.
@@ -209,6 +214,8 @@ pub enum FromKeeper {
     },
     /// Something has waited for the supervisor for a while; to be answered with `Here`.
     StillThere,
+    /// The answer to `Copy`, with the book in a file; without one when that could not be made.
+    Book,
 }
 
 /// What a supervisor is told first.
@@ -227,6 +234,8 @@ pub struct Welcome {
     pub crashes: u32,
     /// CLOCK_MONOTONIC nanoseconds of the first of these ends.
     pub calm_until_ns: u64,
+    /// How the last upgrade went.
+    pub upgrade: ledger::Outcome,
 }
 
 impl Writer {
@@ -356,6 +365,8 @@ impl ToKeeper {
             ToKeeper::Ending => Writer::new(11),
             ToKeeper::Listen { dev, ino } => Writer::new(12).u64(*dev).u64(*ino),
             ToKeeper::Here => Writer::new(13),
+            ToKeeper::Upgrade => Writer::new(14),
+            ToKeeper::Copy => Writer::new(15),
         }
         .0
     }
@@ -411,6 +422,8 @@ impl ToKeeper {
                 ino: reader.u64()?,
             },
             13 => ToKeeper::Here,
+            14 => ToKeeper::Upgrade,
+            15 => ToKeeper::Copy,
             _ => return None,
         })
     }
@@ -428,7 +441,9 @@ impl FromKeeper {
                 .u64(welcome.dev)
                 .u64(welcome.ino)
                 .u32(welcome.crashes)
-                .u64(welcome.calm_until_ns),
+                .u64(welcome.calm_until_ns)
+                .u8(welcome.upgrade.numbers().0)
+                .i32(welcome.upgrade.numbers().1),
             FromKeeper::Entry {
                 id,
                 slots,
@@ -474,6 +489,7 @@ impl FromKeeper {
             }
             FromKeeper::Caught { signal } => Writer::new(8).u8(*signal),
             FromKeeper::StillThere => Writer::new(9),
+            FromKeeper::Book => Writer::new(10),
         }
         .0
     }
@@ -492,6 +508,10 @@ impl FromKeeper {
                 ino: reader.u64().unwrap_or(0),
                 crashes: reader.u32().unwrap_or(0),
                 calm_until_ns: reader.u64().unwrap_or(0),
+                upgrade: {
+                    let (number, errno) = (reader.u8().unwrap_or(0), reader.i32().unwrap_or(0));
+                    ledger::Outcome::from_numbers(number, errno)
+                },
             }),
             2 => FromKeeper::Entry {
                 id: reader.u32()?,
@@ -537,6 +557,7 @@ impl FromKeeper {
                 signal: reader.u8()?,
             },
             9 => FromKeeper::StillThere,
+            10 => FromKeeper::Book,
             _ => return None,
         })
     }

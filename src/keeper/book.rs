@@ -3,7 +3,10 @@
 //! At most one process under a key, from its fork until the supervisor has taken note of its end:
 //! that is why two instances of a service cannot exist, whatever the supervisor asks for.
 
+mod carried;
+
 use super::say;
+use crate::ipc::wire::ledger::Fault;
 use crate::ipc::wire::{BLOB_BYTES_MAX, FromKeeper, Held, Key, ROLES, SLOTS, Standing, Usage};
 use crate::os::clock;
 use crate::os::step::{DETAIL_BYTES_MAX, REPORT_HEAD_BYTES, Step};
@@ -31,13 +34,6 @@ pub enum Stage {
         ended_ns: u64,
         usage: Usage,
     },
-}
-
-#[derive(Clone, Debug)]
-pub struct Fault {
-    pub step: u8,
-    pub errno: i32,
-    pub detail: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -105,6 +101,10 @@ impl Book {
     /// Books a process just forked. The caller has made sure that the key is free.
     pub fn hold(&mut self, key: Key, process: Process) {
         self.by_pid.insert(process.pid.as_raw(), key);
+        self.place(key, process);
+    }
+
+    fn place(&mut self, key: Key, process: Process) {
         let entry = self.entries.entry(key.id).or_default();
         if let Some(place) = entry.processes.get_mut(usize::from(key.role)) {
             *place = Some(Box::new(process));
@@ -126,7 +126,7 @@ impl Book {
         let next = match nix::unistd::read(report, &mut buffer) {
             Err(Errno::EAGAIN | Errno::EINTR) => return false,
             Ok(0) | Err(_) => Stage::Alive,
-            Ok(count) => Stage::Failing(Fault::read(buffer.get(..count).unwrap_or_default())),
+            Ok(count) => Stage::Failing(fault(buffer.get(..count).unwrap_or_default())),
         };
         let _ = epoll.delete(report);
         process.stage = next;
@@ -351,19 +351,18 @@ impl Book {
     }
 }
 
-impl Fault {
-    fn read(bytes: &[u8]) -> Fault {
-        let mut rest = bytes.iter().copied();
-        let step = rest.next().unwrap_or(Step::Exec.number());
-        let mut errno = [0u8; 4];
-        for place in &mut errno {
-            *place = rest.next().unwrap_or(0);
-        }
-        Fault {
-            step,
-            errno: i32::from_ne_bytes(errno),
-            detail: rest.collect(),
-        }
+/// What a child said of the step that failed.
+fn fault(bytes: &[u8]) -> Fault {
+    let mut rest = bytes.iter().copied();
+    let step = rest.next().unwrap_or(Step::Exec.number());
+    let mut errno = [0u8; 4];
+    for place in &mut errno {
+        *place = rest.next().unwrap_or(0);
+    }
+    Fault {
+        step,
+        errno: i32::from_ne_bytes(errno),
+        detail: rest.collect(),
     }
 }
 

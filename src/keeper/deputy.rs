@@ -6,6 +6,7 @@
 use super::book::Book;
 use super::spawn::Workshop;
 use super::{Source, WAITING_MAX, say};
+use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{FromKeeper, Key, VERSION, Welcome};
 use crate::os::fds;
 use crate::sys;
@@ -47,6 +48,8 @@ pub enum Owed {
         id: u32,
         slot: u8,
     },
+    /// A copy of the book.
+    Copy(Option<OwnedFd>),
 }
 
 struct Alive {
@@ -243,6 +246,28 @@ impl Deputy {
         self.owed.clear();
     }
 
+    /// Starts, delay and ends, for a keeper that comes after us.
+    pub fn history(&self) -> (u32, u64, Vec<u64>) {
+        let crashes = self.crashes.iter().copied().collect();
+        (self.starts, self.delay_ns, crashes)
+    }
+
+    pub fn resume(&mut self, starts: u32, delay_ns: u64, crashes: Vec<u64>) {
+        self.starts = starts;
+        self.delay_ns = delay_ns;
+        self.crashes = crashes.into();
+    }
+
+    pub fn door(&self) -> Option<(BorrowedFd<'_>, u64, u64)> {
+        let door = self.door.as_ref()?;
+        Some((door.socket.as_fd(), door.dev, door.ino))
+    }
+
+    /// The next one is to be started now.
+    pub fn hurry(&mut self) {
+        self.due_ns = Some(0);
+    }
+
     /// Keeps the control socket, and hears of each connection there.
     pub fn listen(&mut self, socket: OwnedFd, dev: u64, ino: u64, epoll: &Epoll) {
         if let Some(old) = self.door.take() {
@@ -276,7 +301,7 @@ impl Deputy {
     }
 
     /// Owes it the whole book, then the ends that nobody has taken note of.
-    pub fn greet(&mut self, now_ns: u64, book: &Book) {
+    pub fn greet(&mut self, now_ns: u64, upgrade: Outcome, book: &Book) {
         let starts = self.starts;
         self.crashes
             .retain(|at| now_ns.saturating_sub(*at) <= CRASHES_NS);
@@ -295,6 +320,7 @@ impl Deputy {
             ino: self.door.as_ref().map_or(0, |door| door.ino),
             crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
             calm_until_ns: self.crashes.back().copied().unwrap_or(0),
+            upgrade,
         }));
         self.owed.extend(book.ids().map(Owed::Page));
         self.owed.push_back(Owed::Record(FromKeeper::EndOfBook));
@@ -360,6 +386,10 @@ fn send(
             return fds::send(link, &FromKeeper::Welcome(*welcome).encode(), &attached);
         }
         Owed::Record(record) => return fds::send(link, &record.encode(), &[]),
+        Owed::Copy(copy) => {
+            let attached: Vec<BorrowedFd<'_>> = copy.iter().map(AsFd::as_fd).collect();
+            return fds::send(link, &FromKeeper::Book.encode(), &attached);
+        }
         Owed::Page(id) => book.page(*id),
         Owed::Start(key) => book.start_of(*key),
         Owed::End(key) => book.end_of(*key),

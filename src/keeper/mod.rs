@@ -12,8 +12,10 @@
 mod book;
 mod deputy;
 mod spawn;
+mod upgrade;
 mod vigil;
 
+use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
 use crate::os::{clock, fds};
 use book::Book;
@@ -31,6 +33,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use upgrade::{Left, Next, Trial};
 use vigil::{Verdict, Vigil};
 
 /// Descriptors that we want to be allowed: 3 a service for 10,000 services, and some to spare.
@@ -93,12 +96,13 @@ impl Source {
 }
 
 /// Holds until the supervisor says that it is done; returns the exit code. `args` go to the
-/// supervisor as they are.
+/// supervisor as they are, but for what a predecessor that execs us puts in front.
 pub fn main(args: &[OsString]) -> u8 {
-    match Keeper::new(args).and_then(|mut keeper| keeper.hold()) {
+    let held = upgrade::left(args).and_then(|(left, args)| Keeper::start(args, left)?.hold());
+    match held {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("cannot hold: {error}; nothing was started"));
+            say(&format!("cannot hold: {error}"));
             111
         }
     }
@@ -118,9 +122,25 @@ struct Keeper {
     /// All services are being stopped for good.
     ending: bool,
     done: Option<u8>,
+    args: Vec<OsString>,
+    /// How the last upgrade went.
+    outcome: Outcome,
+    trial: Option<Trial>,
+    next: Option<Next>,
 }
 
 impl Keeper {
+    fn start(args: &[OsString], left: Option<Left>) -> io::Result<Keeper> {
+        match (Keeper::new(args), left) {
+            (Ok(mut keeper), Some(left)) => {
+                keeper.take_over(left, clock::monotonic_ns());
+                Ok(keeper)
+            }
+            (Err(_), Some(left)) => Err(left.give_back(args)),
+            (made, None) => made,
+        }
+    }
+
     fn new(args: &[OsString]) -> io::Result<Keeper> {
         let _ = nix::sys::prctl::set_name(c"outlast-keeper");
         let placeholders = occupy_low_descriptors()?;
@@ -133,9 +153,9 @@ impl Keeper {
         let wanted = [
             SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
         ];
+        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
         // Whoever started us may have blocked them, and that is inherited through an exec.
         SigSet::empty().thread_set_mask()?;
-        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Signals.pack());
         epoll.add(signals.get_read(), interest)?;
@@ -152,6 +172,10 @@ impl Keeper {
             sweep_due: false,
             ending: false,
             done: None,
+            args: args.to_vec(),
+            outcome: Outcome::None,
+            trial: None,
+            next: None,
         })
     }
 
@@ -162,6 +186,16 @@ impl Keeper {
                 && !self.deputy.lives()
             {
                 return Ok(code);
+            }
+            if !self.deputy.lives()
+                && let Some(next) = self.next.take()
+            {
+                let error = self.become_next(next);
+                say(&format!(
+                    "cannot execute the other binary: {error}; going on with this one"
+                ));
+                self.outcome = Outcome::Refused(error as i32);
+                self.deputy.hurry();
             }
             let now_ns = clock::monotonic_ns();
             if self
@@ -193,7 +227,8 @@ impl Keeper {
         if self.sweep_due {
             return EpollTimeout::ZERO;
         }
-        let all = [self.deputy.due_ns(), self.vigil.due_ns()];
+        let trial = self.trial.as_ref().map(|trial| trial.until_ns);
+        let all = [self.deputy.due_ns(), self.vigil.due_ns(), trial];
         match all.into_iter().flatten().min() {
             Some(due_ns) => {
                 let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
@@ -205,6 +240,13 @@ impl Keeper {
 
     /// Asks a supervisor that something waits for, and ends one that does not answer.
     fn judge(&mut self, now_ns: u64) {
+        if self
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.until_ns <= now_ns)
+        {
+            self.fail_trial(Outcome::Silent);
+        }
         let deputy = &self.deputy;
         match self.vigil.judge(now_ns, || deputy.is_waited_for()) {
             Verdict::Fine => {}
@@ -288,10 +330,13 @@ impl Keeper {
     fn deputy_ended(&mut self) {
         // What it said last still counts, above all that it was done.
         while self.done.is_none() && self.listen() {}
-        self.deputy
-            .reap(clock::monotonic_ns(), self.done.is_some(), &self.epoll);
+        let asked = self.done.is_some() || self.next.is_some();
+        self.deputy.reap(clock::monotonic_ns(), asked, &self.epoll);
         if !self.deputy.lives() {
             self.vigil.ended();
+            if !asked {
+                self.fail_trial(Outcome::Ended);
+            }
         }
     }
 
@@ -349,8 +394,8 @@ impl Keeper {
 
     /// The supervisor has closed its end: it is done, or of no use any more.
     fn hung_up(&mut self) {
-        self.vigil.ended();
-        if self.done.is_some() {
+        self.vigil.leaving(clock::monotonic_ns());
+        if self.done.is_some() || self.next.is_some() {
             self.deputy.let_go(&self.epoll);
         } else {
             self.deputy.hang_up();
@@ -388,7 +433,20 @@ impl Keeper {
                     self.deputy.listen(socket, dev, ino, &self.epoll);
                 }
             }
+            ToKeeper::Copy => {
+                let copy = upgrade::write(&self.ledger(self.outcome));
+                self.deputy.owe(Owed::Copy(copy.ok()));
+            }
+            ToKeeper::Upgrade => {
+                if let Some(binary) = fds.pop() {
+                    let outcome = Outcome::Done;
+                    self.next = Some(Next { binary, outcome });
+                }
+            }
             ToKeeper::Here => {
+                if self.trial.take().is_some() {
+                    say("the new binary's supervisor serves; upgraded");
+                }
                 let waits = self.deputy.is_waited_for();
                 self.vigil.answered(clock::monotonic_ns(), waits);
             }
@@ -405,7 +463,10 @@ impl Keeper {
         self.vigil.answered(now_ns, false);
         // Whoever has connected meanwhile is waiting.
         self.vigil.stir(now_ns);
-        self.deputy.greet(now_ns, &self.book);
+        self.deputy.greet(now_ns, self.outcome, &self.book);
+        if self.trial.is_some() {
+            self.deputy.owe(Owed::Record(FromKeeper::StillThere));
+        }
         if self.ending {
             let signal = u8::try_from(SIGTERM).unwrap_or(15);
             self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));

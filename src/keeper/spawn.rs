@@ -45,6 +45,20 @@ impl Workshop {
         })
     }
 
+    /// What services are to have again, for a keeper that comes after us.
+    pub fn services(&self) -> ((u64, u64), Vec<u8>) {
+        (self.nofile_services, self.oom.services.clone())
+    }
+
+    /// As our predecessor found it before it changed anything.
+    pub fn resume(&mut self, nofile: (u64, u64), oom: Vec<u8>) {
+        self.nofile_services = nofile;
+        self.oom.services = oom;
+        if self.oom.services.is_empty() {
+            self.oom.ours = b"";
+        }
+    }
+
     /// Starts another part of ourselves with its link as descriptor 3.
     pub fn ourselves(&self, argv: &[CString], link: BorrowedFd<'_>) -> io::Result<Pid> {
         let (_reader, report) = pipe2(OFlag::O_CLOEXEC)?;

@@ -51,6 +51,11 @@ impl Vigil {
         self.watch = Watch::Calm;
     }
 
+    /// It has hung up and is to end.
+    pub fn leaving(&mut self, now_ns: u64) {
+        self.watch = asked(now_ns, ANSWER_NS);
+    }
+
     /// Something was left for it.
     pub fn stir(&mut self, now_ns: u64) {
         if self.watch == Watch::Calm {

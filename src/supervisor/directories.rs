@@ -36,6 +36,7 @@ impl Supervisor {
                 failure,
                 words,
             } => self.explained(id, pid, failure, words),
+            News::Examined(found) => self.examined(found),
             News::Settled { ticket } => self.settled(ticket),
             News::Unwritable { id, error } => {
                 if let Some(place) = self.places.get_mut(&id) {

@@ -91,6 +91,8 @@ pub enum News {
     Settled {
         ticket: u64,
     },
+    /// Of another thread: whether a binary is fit to take over.
+    Examined(Result<OwnedFd, String>),
     /// `supervise/` could not be written; told once until it can be again.
     Unwritable {
         id: ServiceId,
@@ -122,6 +124,7 @@ pub struct Disk {
     writes: Writes,
     bell: UnixStream,
     pub news: mpsc::UnboundedReceiver<News>,
+    tell: mpsc::UnboundedSender<News>,
     reads_given: Cell<u64>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -134,7 +137,7 @@ impl Disk {
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
         let writes = Writes::default();
-        let hand = Hand::new(todo, tell, ear, Arc::clone(&writes), scan_dir)?;
+        let hand = Hand::new(todo, tell.clone(), ear, Arc::clone(&writes), scan_dir)?;
         let thread = std::thread::Builder::new()
             .name("outlast-disk".into())
             .stack_size(256 * 1024)
@@ -144,9 +147,15 @@ impl Disk {
             writes,
             bell,
             news,
+            tell,
             reads_given: Cell::new(0),
             thread: Some(thread),
         })
+    }
+
+    /// For another thread that has news.
+    pub fn teller(&self) -> mpsc::UnboundedSender<News> {
+        self.tell.clone()
     }
 
     /// How many jobs have been given that read a directory. If it grows while a ticket is on its

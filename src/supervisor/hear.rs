@@ -22,6 +22,7 @@ impl Supervisor {
         match record {
             FromKeeper::Welcome(welcome) => {
                 self.keeper_pid = welcome.keeper;
+                self.last_upgrade = welcome.upgrade;
                 self.cgroups = cgroups::Cgroups::find(welcome.keeper);
                 if welcome.starts > 1 {
                     tracing::warn!("the supervisor was started again; services went on meanwhile");
@@ -66,6 +67,7 @@ impl Supervisor {
             FromKeeper::Fetched { id, slot, .. } => self.fetched(id, slot, attached.pop()),
             FromKeeper::Caught { signal } => self.caught(signal),
             FromKeeper::StillThere => self.tell_keeper(&ToKeeper::Here),
+            FromKeeper::Book => self.book_copied(attached.pop()),
         }
     }
 

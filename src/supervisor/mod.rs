@@ -12,6 +12,7 @@ mod directories;
 mod disk;
 mod door;
 mod farewell;
+pub mod fitness;
 mod hear;
 mod leftovers;
 mod link;
@@ -24,9 +25,11 @@ mod show;
 mod standing;
 mod story;
 mod sweep;
+mod upgrade;
 mod watched;
 mod words;
 
+use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{self, FromKeeper, ToKeeper};
 use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
@@ -46,6 +49,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use upgrade::Upgrade;
 use watched::Watched;
 
 /// Records, requests and pieces of news taken in one turn before the others get theirs.
@@ -153,10 +157,14 @@ async fn serve(settings: Settings, keeper: OwnedFd) -> io::Result<u8> {
     let mut supervisor = Supervisor::new(settings, keeper, asks)?;
     supervisor.hear(FromKeeper::Welcome(welcome), Vec::new());
     tokio::select! {
-        code = supervisor.run() => {
+        end = supervisor.run() => {
             // Answers still being written get a moment, not more.
             let _ = tokio::time::timeout(LAST_ANSWERS, door).await;
-            code
+            if let End::Upgrade(mut keeper, binary) = end? {
+                keeper.send(&ToKeeper::Upgrade, &[binary.as_fd()])?;
+                keeper.deliver().await?;
+            }
+            Ok(0)
         }
         ended = &mut door => Err(match ended {
             Ok(Err(error)) => error,
@@ -176,6 +184,13 @@ fn door_words(socket: &str, error: &DoorError) -> String {
              choose another place with --socket"
         ),
     }
+}
+
+/// How it came to its end.
+enum End {
+    Done,
+    /// The binary that the keeper is to execute.
+    Upgrade(KeeperLink, OwnedFd),
 }
 
 struct Supervisor {
@@ -206,6 +221,10 @@ struct Supervisor {
     to_attach: VecDeque<ServiceId>,
     fetching: BTreeSet<ServiceId>,
     stage: Stage,
+    upgrade: Option<Upgrade>,
+    last_upgrade: Outcome,
+    /// The binary that is to take over from us.
+    successor: Option<OwnedFd>,
     /// The socket as we made it.
     socket_identity: Option<(u64, u64)>,
 }
@@ -239,11 +258,14 @@ impl Supervisor {
             to_attach: VecDeque::new(),
             fetching: BTreeSet::new(),
             stage: Stage::Serving,
+            upgrade: None,
+            last_upgrade: Outcome::None,
+            successor: None,
             socket_identity,
         })
     }
 
-    async fn run(mut self) -> io::Result<u8> {
+    async fn run(mut self) -> io::Result<End> {
         loop {
             let deadline = self.deadline();
             tokio::select! {
@@ -259,7 +281,10 @@ impl Supervisor {
             self.turn()?;
             if let Stage::Over { code } = self.stage {
                 self.leave(code).await?;
-                return Ok(0);
+                return Ok(End::Done);
+            }
+            if let Some(binary) = self.successor.take() {
+                return Ok(End::Upgrade(self.keeper, binary));
             }
         }
     }

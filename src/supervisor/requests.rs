@@ -163,7 +163,7 @@ fn command(verb: Verb) -> Option<Command> {
         Verb::Term => Command::Term,
         Verb::Kill => Command::Kill,
         Verb::Check => Command::Check,
-        Verb::Status | Verb::List | Verb::Why | Verb::Shutdown => return None,
+        Verb::Status | Verb::List | Verb::Why | Verb::Shutdown | Verb::Upgrade => return None,
     })
 }
 
@@ -181,6 +181,9 @@ impl Supervisor {
     pub fn ask(&mut self, ask: Ask) {
         if ask.request.verb == Verb::Shutdown {
             return self.ask_shutdown(ask);
+        }
+        if ask.request.verb == Verb::Upgrade {
+            return self.ask_upgrade(ask);
         }
         let ticket = self.desk.next();
         let deadline = self.now().after(LOOK_PATIENCE);

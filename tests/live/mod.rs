@@ -8,4 +8,5 @@ mod logging;
 mod serving;
 mod stopping;
 mod supervision;
+mod upgrade;
 pub mod world;

@@ -330,6 +330,7 @@ pub fn request(verb: Verb, names: &[&str]) -> Request {
         wait: true,
         timeout_ms: None,
         lines: None,
+        binary: None,
     }
 }
 

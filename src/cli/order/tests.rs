@@ -249,16 +249,49 @@ fn a_suggestion_of_the_supervisor_is_not_made_twice() {
 #[test]
 fn a_lost_answer_leaves_the_outcome_unknown_and_says_how_to_look() {
     let server = Fake::answering(|_| React::HangUp);
-    let (exit, out, err) = run(&server, "stop", &["web", "db"]);
+    let (exit, out, err) = run(&server, "restart", &["web", "db"]);
     assert_eq!((exit, out.as_str()), (Exit::NoSupervisor, ""));
     assert!(
-        err.contains("whether 'stop web db' was carried out is unknown"),
+        err.contains("whether 'restart web db' was carried out is unknown"),
         "{err}"
     );
     assert!(err.ends_with("look: outlast status web db\n"), "{err}");
+    let restarts = server.requests().into_iter();
+    let restarts = restarts.filter(|request| request.verb == Verb::Restart);
+    assert_eq!(
+        restarts.count(),
+        1,
+        "a second restart would be one too many"
+    );
     let (_, _, err) = run(&server, "status", &[]);
     assert!(err.contains("nothing was changed"), "{err}");
-    assert_eq!(server.requests().len(), 2, "a request is never repeated");
+}
+
+#[test]
+fn what_can_be_asked_twice_is_asked_of_the_successor() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let server =
+        Fake::answering(
+            move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => React::HangUp,
+                _ => React::Answer(vec![service("web")]),
+            },
+        );
+    let (exit, _, err) = run(&server, "stop", &["web"]);
+    assert_eq!((exit, err.as_str()), (Exit::Success, ""));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_lost_restart_is_told_with_the_state_that_the_successor_knows() {
+    let server = Fake::answering(|request| match request.verb {
+        Verb::Restart => React::HangUp,
+        _ => React::Answer(vec![service("web")]),
+    });
+    let (exit, out, err) = run(&server, "restart", &["web"]);
+    assert_eq!((exit, out.as_str()), (Exit::NoSupervisor, ""));
+    assert!(err.contains("the next supervisor says:\n"), "{err}");
+    assert!(err.lines().any(|line| line.starts_with("web ")), "{err}");
 }
 
 #[test]

@@ -1,0 +1,246 @@
+//! `outlast upgrade`: another binary, the same services, no line lost; and the way back.
+
+use super::world::{BINARY, World, comm_of, eventually, kill, lacks, lives};
+use nix::sys::signal::Signal;
+use outlast::ipc::control::{State, Verb, Want};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program that a process runs.
+fn program(pid: i32) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default()
+}
+
+/// Our binary under another name.
+fn copied(world: &World) -> PathBuf {
+    let copy = world.path("outlast-next");
+    fs::copy(BINARY, &copy).expect("copied");
+    copy.canonicalize().expect("a path")
+}
+
+/// The binary with this fault; None, with a line to say so, when it was not built.
+fn faulty(world: &World, fault: &str) -> Option<PathBuf> {
+    let built = Path::new(BINARY).with_file_name("examples").join("faulty");
+    if !built.exists() {
+        println!("skipped: build it with: cargo build --example faulty");
+        return None;
+    }
+    let copy = world.path(fault);
+    fs::copy(built, &copy).expect("copied");
+    Some(copy)
+}
+
+fn upgrade(world: &World, binary: &Path) -> (Option<i32>, String, String) {
+    let output = world.outlast(&["upgrade", "--binary", &binary.to_string_lossy()]);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// One that runs and writes, one that was stopped, one that crashes for ever.
+fn inhabited() -> (World, i32) {
+    let world = World::new();
+    world.run("web", "n=0; while :; do n=$((n+1)); echo line $n; done");
+    world.run("stopped", "exec sleep 1000");
+    world.run("crashing", "exit 7");
+    world.service(
+        "ready",
+        &[
+            ("run", "#!/bin/sh\nexec sleep 1000\n"),
+            ("finish", "#!/bin/sh\nexit 0\n"),
+            ("check", "#!/bin/sh\nexit 0\n"),
+        ],
+    );
+    let pid = world.until_up("web");
+    world.until_up("stopped");
+    world.must(Verb::Stop, &["stopped"]);
+    world.until_state("crashing", State::Backoff);
+    world.until("ready", "ready", |service| service.ready);
+    (world, pid)
+}
+
+fn nothing_has_changed(world: &World, pid: i32) {
+    let web = world.until_state("web", State::Up);
+    assert_eq!((web.pid, web.restarts), (Some(pid), 0), "{}", world.said());
+    assert_eq!(world.until_state("stopped", State::Down).want, Want::Down);
+    let crashing = world.until("crashing", "still crashing", |service| {
+        service.state == State::Backoff
+    });
+    assert_eq!(crashing.last_exit.expect("an exit").code, Some(7));
+}
+
+/// The numbers that the log of web has lost, doubled or mixed up, as far as it goes.
+fn gaps(world: &World) -> Vec<String> {
+    let dir = world.path("log/web");
+    let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+        .expect("a log")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with('@'))
+        })
+        .collect();
+    files.sort();
+    files.push(dir.join("current"));
+    let mut numbers = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(file).expect("a log file");
+        numbers.extend(text.lines().map(|line| {
+            line.rsplit_once("line ")
+                .and_then(|(_, number)| number.parse::<u64>().ok())
+                .ok_or(line.to_owned())
+        }));
+    }
+    let pairs = numbers.windows(2);
+    pairs
+        .filter(|pair| !matches!(pair, [Ok(a), Ok(b)] if a + 1 == *b))
+        .map(|pair| format!("{pair:?}"))
+        .collect()
+}
+
+#[test]
+fn a_new_binary_takes_over_and_no_service_notices() {
+    let (world, pid) = inhabited();
+    let next = copied(&world);
+    let keeper = world.keeper_pid();
+    let old: BTreeSet<i32> = ["outlast-super", "outlast-scribe"]
+        .map(|part| world.part(part))
+        .into();
+    let (code, out, err) = upgrade(&world, &next);
+    assert_eq!(code, Some(0), "{out}{err}{}", world.said());
+    assert!(out.starts_with("upgraded to outlast "), "{out}");
+    assert_eq!(program(keeper), next);
+    assert_eq!(comm_of(keeper), "outlast-keeper");
+    assert_eq!(program(world.part("outlast-super")), next);
+    nothing_has_changed(&world, pid);
+    eventually("a scribe of the new binary", || {
+        (program(world.part("outlast-scribe")) == next).then_some(())
+    });
+    eventually("the old parts have ended", || {
+        old.iter().all(|pid| !lives(*pid)).then_some(())
+    });
+    // ... and it does what it has to: ends, commands, new services.
+    kill(pid, Signal::SIGTERM);
+    world.until("web", "up again", |web| {
+        web.state == State::Up && web.restarts == 1
+    });
+    world.must(Verb::Start, &["stopped"]);
+    world.run("late", "exec sleep 1000");
+    world.until_up("late");
+}
+
+#[test]
+fn no_line_is_lost_by_an_upgrade_nor_written_twice() {
+    let world = World::new();
+    world.run("web", "n=0; while :; do n=$((n+1)); echo line $n; done");
+    world.until_line("web", "line 100");
+    let next = copied(&world);
+    let mut last = PathBuf::from(BINARY);
+    for _ in 0..3 {
+        let binary = if last == next {
+            Path::new(BINARY)
+        } else {
+            &next
+        };
+        let (code, _, err) = upgrade(&world, binary);
+        assert_eq!(code, Some(0), "{err}");
+        last = binary.to_path_buf();
+        let seen = world.lines("web").len();
+        eventually("it goes on", || {
+            (world.lines("web").len() != seen).then_some(())
+        });
+    }
+    world.must(Verb::Stop, &["web"]);
+    assert_eq!(gaps(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_command_that_waits_is_answered_by_the_new_supervisor() {
+    let world = World::new();
+    world.service(
+        "slow",
+        &[
+            ("run", "#!/bin/sh\ntrap 'touch asked' TERM\necho $$ >pid\nwhile [ ! -e go ]; do sleep 0.02; done\n"),
+            ("service.toml", "[stop]\ntimeout = \"60s\"\n"),
+        ],
+    );
+    world.until_up("slow");
+    let next = copied(&world);
+    let stop = Command::new(BINARY)
+        .args(["stop", "slow"])
+        .env("OUTLAST_SOCKET", world.socket())
+        .spawn()
+        .expect("outlast stop");
+    eventually("it is being stopped", || {
+        world.path("services/slow/asked").exists().then_some(())
+    });
+    let (code, _, err) = upgrade(&world, &next);
+    assert_eq!(code, Some(0), "{err}");
+    fs::write(world.path("services/slow/go"), "").expect("go");
+    let output = stop.wait_with_output().expect("its end");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(world.until_state("slow", State::Down).want, Want::Down);
+}
+
+#[test]
+fn a_binary_that_is_not_fit_is_refused_and_nothing_happens() {
+    let (world, pid) = inhabited();
+    let supervisor = world.part("outlast-super");
+    let script = world.path("script");
+    super::world::write_script(&script, "#!/bin/sh\necho 1\n");
+    let mut unfit = vec![(script, "not")];
+    if !lacks("true") {
+        unfit.push((PathBuf::from("/bin/true"), "no outlast that can take over"));
+    }
+    unfit.extend(faulty(&world, "garbled").map(|path| (path, "no outlast that can take over")));
+    for (binary, words) in unfit {
+        let (code, out, err) = upgrade(&world, &binary);
+        assert_eq!(code, Some(1), "{binary:?} {out}{err}");
+        assert!(
+            err.contains(words) && err.contains("not upgraded"),
+            "{binary:?} {err}"
+        );
+    }
+    assert_eq!(world.part("outlast-super"), supervisor);
+    nothing_has_changed(&world, pid);
+}
+
+fn comes_back(fault: &str, words: &str) {
+    let (world, pid) = inhabited();
+    let Some(binary) = faulty(&world, fault) else {
+        return;
+    };
+    for _ in 0..2 {
+        let (code, out, err) = upgrade(&world, &binary);
+        assert_eq!(code, Some(1), "{out}{err}{}", world.said());
+        assert!(err.contains(words), "{err}");
+        assert_eq!(program(world.keeper_pid()), Path::new(BINARY));
+        assert_eq!(program(world.part("outlast-super")), Path::new(BINARY));
+        nothing_has_changed(&world, pid);
+    }
+    // What is fit still gets its turn afterwards.
+    let (code, _, err) = upgrade(&world, &copied(&world));
+    assert_eq!(code, Some(0), "{err}");
+    nothing_has_changed(&world, pid);
+}
+
+#[test]
+fn the_old_binary_comes_back_when_the_new_supervisor_never_answers() {
+    comes_back("mute", "did not answer within 5 s");
+}
+
+#[test]
+fn the_old_binary_comes_back_when_the_new_supervisor_crashes() {
+    comes_back("dying", "the new supervisor ended at once");
+}
+
+#[test]
+fn the_old_binary_comes_back_when_the_new_one_can_not_read_the_book() {
+    comes_back("blind", "the new binary could not read the book");
+}
