@@ -1,6 +1,7 @@
 //! The real binary with real processes, sockets, signals and files.
 
 mod applets;
+mod chaos;
 mod commands;
 mod daemons;
 mod lifelines;

@@ -74,9 +74,9 @@ fn nothing_has_changed(world: &World, pid: i32) {
     assert_eq!(crashing.last_exit.expect("an exit").code, Some(7));
 }
 
-/// The numbers that the log of web has lost, doubled or mixed up, as far as it goes.
-fn gaps(world: &World) -> Vec<String> {
-    let dir = world.path("log/web");
+/// The numbered lines that a log has lost, doubled or mixed up, as far as it goes.
+pub fn gaps(world: &World, name: &str) -> Vec<String> {
+    let dir = world.path("log").join(name);
     let mut files: Vec<PathBuf> = fs::read_dir(&dir)
         .expect("a log")
         .flatten()
@@ -157,7 +157,7 @@ fn no_line_is_lost_by_an_upgrade_nor_written_twice() {
         });
     }
     world.must(Verb::Stop, &["web"]);
-    assert_eq!(gaps(&world), Vec::<String>::new());
+    assert_eq!(gaps(&world, "web"), Vec::<String>::new());
 }
 
 #[test]
