@@ -29,7 +29,11 @@ impl Supervisor {
                 let reason = format!("cannot open its directory: {error}");
                 self.queue.push_back((id, Event::Invalid(reason)));
             }
-            News::Loaded { id, loaded } => self.loaded(id, *loaded),
+            News::Loaded { id, loaded, print } => {
+                self.lives_with(id, print);
+                self.loaded(id, *loaded);
+            }
+            News::Quarantined { id } => self.quarantined(id),
             News::Explained {
                 id,
                 pid,
@@ -75,6 +79,7 @@ impl Supervisor {
             }
             self.event(id, Event::Removed);
         }
+        let wary = self.caution.begins();
         for found in &scan.found {
             let known = self.fleet.by_name(&found.name);
             if known.is_none() && self.desk.let_go.contains(&found.name) {
@@ -91,6 +96,9 @@ impl Supervisor {
             let changed = place.removed || place.inode != inode;
             place.inode = inode;
             if new || !adopted {
+                if wary {
+                    self.caution.about.insert(id);
+                }
                 self.to_adopt.push_back(id);
             } else if changed {
                 self.disk.give(Job::Read {
@@ -109,10 +117,12 @@ impl Supervisor {
             // It may have gone before its turn came.
             if let Some(place) = self.places.get(&id) {
                 self.adopting.insert(id);
+                let trust = self.caution.trust(id, place.definition);
                 self.disk.give(Job::Adopt {
                     id,
                     name: place.name.to_string(),
                     held: place.locked,
+                    trust,
                 });
             }
         }

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 mod hand;
+mod trust;
+
+pub use trust::Trust;
 
 /// Something to be done. Answers come as [`News`].
 #[derive(Debug)]
@@ -37,7 +40,10 @@ pub enum Job {
         id: ServiceId,
         name: String,
         held: bool,
+        trust: Trust,
     },
+    /// Read what was left alone after crashes.
+    Release,
     /// Open `supervise/` of its log service. `held`: the keeper has its lock already.
     AdoptLog {
         id: ServiceId,
@@ -81,6 +87,12 @@ pub enum News {
     Loaded {
         id: ServiceId,
         loaded: Box<Result<Definition, Findings>>,
+        /// Of what was read.
+        print: u64,
+    },
+    /// Left unread after crashes.
+    Quarantined {
+        id: ServiceId,
     },
     Explained {
         id: ServiceId,
@@ -173,7 +185,11 @@ impl Disk {
             | Job::Read { .. } => {
                 self.reads_given.set(self.reads_given.get().wrapping_add(1));
             }
-            Job::Forget { .. } | Job::Explain { .. } | Job::Settle { .. } | Job::End => {}
+            Job::Release
+            | Job::Forget { .. }
+            | Job::Explain { .. }
+            | Job::Settle { .. }
+            | Job::End => {}
         }
         // The thread ends only with us.
         let _ = self.jobs.send(job);

@@ -5,7 +5,7 @@ use super::place::{Place, role_number, role_of};
 use super::standing::Blob;
 use super::vocab::{Action, Command, Event, Exit, Failure, Pid, Role, ServiceId, Signal};
 use super::watched::Woken;
-use super::{Supervisor, cgroups};
+use super::{Supervisor, cgroups, quarantine};
 use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{
     FromKeeper, Held, Key, ROLES, SCRIBE, SLOT_LOCK, SLOT_PIPE, Standing, ToKeeper,
@@ -23,6 +23,7 @@ impl Supervisor {
             FromKeeper::Welcome(welcome) => {
                 self.keeper_pid = welcome.keeper;
                 self.last_upgrade = welcome.upgrade;
+                self.caution = quarantine::Caution::after(welcome.crashes, welcome.calm_until_ns);
                 self.cgroups = cgroups::Cgroups::find(welcome.keeper);
                 if welcome.starts > 1 {
                     tracing::warn!("the supervisor was started again; services went on meanwhile");
@@ -93,6 +94,7 @@ impl Supervisor {
         let main = blob.main.map(ServiceId);
         let mut place = Place::new(&blob.name, main, &self.settings.dir.join(&blob.name));
         place.sessions = blob.sessions;
+        place.definition = blob.definition;
         place.piped = slots & (1 << SLOT_PIPE) != 0;
         place.locked = slots & (1 << SLOT_LOCK) != 0;
         let mut alive = Vec::new();
@@ -357,6 +359,7 @@ mod tests {
             name: "web".into(),
             main: None,
             sessions: Vec::new(),
+            definition: None,
             snapshot: serde_json::from_str::<Snapshot>(r#"{"n":"web"}"#).expect("a snapshot"),
         };
         let nobody = Held {

@@ -20,6 +20,7 @@ mod output;
 mod pen;
 mod perform;
 mod place;
+mod quarantine;
 mod requests;
 mod show;
 mod standing;
@@ -41,6 +42,7 @@ use farewell::Stage;
 use link::KeeperLink;
 use pen::Pen;
 use place::Place;
+use quarantine::Caution;
 use requests::Desk;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -223,6 +225,7 @@ struct Supervisor {
     stage: Stage,
     upgrade: Option<Upgrade>,
     last_upgrade: Outcome,
+    caution: Caution,
     /// The binary that is to take over from us.
     successor: Option<OwnedFd>,
     /// The socket as we made it.
@@ -260,6 +263,7 @@ impl Supervisor {
             stage: Stage::Serving,
             upgrade: None,
             last_upgrade: Outcome::None,
+            caution: Caution::default(),
             successor: None,
             socket_identity,
         })

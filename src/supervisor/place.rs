@@ -51,6 +51,10 @@ pub struct Place {
     pub supervise_trouble: Option<String>,
     /// What is wrong with its log.
     pub log_trouble: Option<String>,
+    /// Fingerprint of its definition, and since when that has been in force.
+    pub definition: Option<(u64, u64)>,
+    /// Its definition is left unread, since a supervisor may have died of it.
+    pub quarantined: bool,
     /// A hash of the blob that the keeper has.
     pub blob: u64,
     /// A log service's definition, until its directory is open.

@@ -519,6 +519,7 @@ impl Supervisor {
 
     fn ask_reload(&mut self, ask: &Ask) {
         self.desk.let_go.clear();
+        self.disk.give(Job::Release);
         self.read_all();
         respond(ask, true, Vec::new());
     }

@@ -91,7 +91,11 @@ impl Supervisor {
             })
         };
         if let Some(reason) = &view.invalid {
-            return trouble("bad-definition", reason.clone());
+            let code = match place.quarantined {
+                true => "quarantined",
+                false => "bad-definition",
+            };
+            return trouble(code, reason.clone());
         }
         if let Some(failure) = &view.failure {
             return match &place.words {

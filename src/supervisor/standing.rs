@@ -17,6 +17,9 @@ pub struct Blob {
     pub main: Option<u32>,
     #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<i32>,
+    /// Fingerprint of its definition, and since when that has been in force (CLOCK_MONOTONIC).
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<(u64, u64)>,
     #[serde(rename = "z")]
     pub snapshot: Snapshot,
 }
@@ -34,6 +37,7 @@ impl Supervisor {
             name: place.name.to_string(),
             main: place.main.map(|main| main.0),
             sessions: place.sessions.clone(),
+            definition: place.definition,
             snapshot,
         };
         let Ok(bytes) = serde_json::to_vec(&blob) else {

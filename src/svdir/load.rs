@@ -4,6 +4,7 @@ use super::findings::position;
 use super::service_toml::{self, Around, FILE_BYTES_MAX};
 use crate::machine::spec::{Kind, Spec};
 use std::fs::{self, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -57,6 +58,30 @@ pub fn load(dir: &Path, name: &str) -> Result<Definition, Findings> {
         log,
         warnings,
     })
+}
+
+/// Of all that a definition is read from, without understanding any of it: to tell whether it is
+/// the same as before.
+pub fn fingerprint(dir: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for dir in [dir, &dir.join("log")] {
+        let mut bytes = Vec::new();
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+            .open(dir.join("service.toml"));
+        if let Ok(file) = opened
+            && file.metadata().is_ok_and(|found| found.is_file())
+        {
+            let _ = file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+        }
+        bytes.hash(&mut hasher);
+        for entry in ["run", "finish", "check", "down", "control"] {
+            let mode = fs::metadata(dir.join(entry)).map(|found| found.permissions().mode());
+            mode.ok().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 /// The reader of the service's output: ended by the end of its input, and after its stop time-out,

@@ -20,7 +20,7 @@ use std::time::Duration;
 const KILLS: u64 = 100;
 const KILLS_PER_WORLD: u64 = 5;
 /// Worlds at once.
-const WORLDS: usize = 4;
+const WORLDS: usize = 5;
 const STEADY: usize = 5;
 const COMMANDED: usize = 3;
 
@@ -76,6 +76,7 @@ fn inhabited() -> (World, BTreeMap<String, i32>) {
     });
     let pids = pids.collect();
     world.until_line("talker", "line 10");
+    world.until_trusted();
     (world, pids)
 }
 

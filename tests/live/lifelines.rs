@@ -13,6 +13,7 @@ fn a_killed_supervisor_is_replaced_and_no_service_notices() {
     let pid = world.until_up("web");
     world.until_up("stopped");
     world.must(Verb::Stop, &["stopped"]);
+    world.until_trusted();
     for _ in 0..5 {
         world.replace_supervisor();
         let web = world.until_state("web", State::Up);
@@ -102,4 +103,50 @@ fn nobody_wakes_while_nothing_happens() {
     // What was under way may settle first.
     eventually("a quiet second", || quiet_for(1).then_some(()));
     assert!(quiet_for(6), "somebody woke though nothing happened");
+}
+
+#[test]
+fn a_definition_that_crashes_the_supervisor_is_quarantined_and_the_others_go_on() {
+    let world = World::new();
+    world.run("old", "exec sleep 1000");
+    let changed = world.run("changed", "exec sleep 1000");
+    let old = world.until_up("old");
+    let pid = world.until_up("changed");
+    world.until_trusted();
+    // From outside, this is what a definition looks like that the supervisor dies of.
+    world.run("new", "exec sleep 1000");
+    fs::write(changed.join("service.toml"), "description = \"x\"\n").expect("changed");
+    let new = world.until_up("new");
+    world.until("changed", "read again", |changed| {
+        changed.description.is_some()
+    });
+    for _ in 0..2 {
+        world.replace_supervisor();
+        assert_eq!(world.show("new").problem, None);
+    }
+    world.replace_supervisor();
+    for (name, pid) in [("new", new), ("changed", pid)] {
+        let shown = world.until(name, "quarantined", |service| service.problem.is_some());
+        let problem = shown.problem.expect("a problem");
+        assert_eq!(problem.code, "quarantined", "{problem:?}");
+        assert!(problem.message.contains("crashed 3 times"), "{problem:?}");
+        assert_eq!(shown.pid, Some(pid));
+    }
+    let shown = world.show("old");
+    assert_eq!((shown.pid, shown.problem), (Some(old), None));
+    world.must(Verb::Restart, &["old"]);
+    // What comes later comes to a supervisor that lives.
+    world.run("later", "exec sleep 1000");
+    world.until_up("later");
+    fs::write(changed.join("service.toml"), "description = \"y\"\n").expect("mended");
+    let mended = world.until("changed", "taken again", |service| {
+        service.problem.is_none()
+    });
+    assert_eq!(
+        (mended.pid, mended.description.as_deref()),
+        (Some(pid), Some("y"))
+    );
+    world.must(Verb::Reload, &[]);
+    let released = world.until("new", "taken again", |service| service.problem.is_none());
+    assert_eq!(released.pid, Some(new));
 }

@@ -202,6 +202,22 @@ impl World {
             .expect("outlast")
     }
 
+    /// Waits until the definitions have been there for so long that they are not suspected when the
+    /// supervisor is killed again and again.
+    pub fn until_trusted(&self) {
+        let long = |service: &Service| service.seconds > 2.5;
+        eventually("all are there for a while", || {
+            let all = self.ask(Verb::Status, &[]).services;
+            let steady = all.iter().filter(|service| service.state == State::Up);
+            let (mut count, mut young) = (0, 0);
+            for service in steady {
+                count += 1;
+                young += usize::from(!long(service));
+            }
+            (count > 0 && young == 0).then_some(())
+        });
+    }
+
     /// The lines of a log without their stamps.
     pub fn lines(&self, name: &str) -> Vec<String> {
         let current = self.path("log").join(name).join("current");

@@ -1,6 +1,6 @@
 //! The thread's side: one job after the other, then status files, then what inotify has to tell.
 
-use super::{Job, News, Opened, Writes};
+use super::{Job, News, Opened, Trust, Writes};
 use crate::launch::report;
 use crate::machine::spec::Start;
 use crate::supervisor::vocab::ServiceId;
@@ -48,6 +48,7 @@ struct Known {
     /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
     seen: [Option<Inode>; 3],
     seen_log: [Option<Inode>; 3],
+    trust: Trust,
 }
 
 /// The thread's side.
@@ -163,12 +164,18 @@ impl Hand {
                 }
             }
             Job::Scan => self.say(News::Scanned(scan::scan(&self.scan_dir))),
-            Job::Adopt { id, name, held } => {
+            Job::Adopt {
+                id,
+                name,
+                held,
+                trust,
+            } => {
                 let known = Known {
                     id,
                     log: None,
                     seen: [None; 3],
                     seen_log: [None; 3],
+                    trust,
                 };
                 self.known.insert(name.clone(), known);
                 let dir = self.scan_dir.join(&name);
@@ -184,6 +191,11 @@ impl Hand {
                 }
                 let dir = self.scan_dir.join(&main).join("log");
                 self.open(&main, &dir, true, held);
+            }
+            Job::Release => {
+                for known in self.known.values_mut() {
+                    known.trust = Trust::Full;
+                }
             }
             Job::Read { name } => self.read(&name, true),
             Job::Forget { name, id } => self.forget(&name, id),
@@ -313,12 +325,22 @@ impl Hand {
                 self.reopen(name, &dir, true, seen_log);
             }
         }
+        let print = load::fingerprint(&dir);
+        if self
+            .known
+            .get_mut(name)
+            .is_some_and(|known| known.trust.shuns(print))
+        {
+            self.settling.remove(name);
+            return self.say(News::Quarantined { id });
+        }
         let loaded = load::load(&dir, name);
         if check_startable(&loaded, &dir) {
             self.settling.remove(name);
             self.say(News::Loaded {
                 id,
                 loaded: Box::new(loaded),
+                print,
             });
         } else {
             self.settling
@@ -389,10 +411,12 @@ impl Hand {
             };
             let dir = self.scan_dir.join(&name);
             if dir.is_dir() {
+                let print = load::fingerprint(&dir);
                 let loaded = load::load(&dir, &name);
                 self.say(News::Loaded {
                     id,
                     loaded: Box::new(loaded),
+                    print,
                 });
             }
         }
