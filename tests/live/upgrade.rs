@@ -1,12 +1,17 @@
 //! `outlast upgrade`: another binary, the same services, no line lost; and the way back.
 
-use super::world::{BINARY, World, comm_of, eventually, kill, lacks, lives};
+use super::world::{BINARY, World, children, comm_of, eventually, kill, lacks, lives, needs_root};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb, Want};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// A user without rights.
+const NOBODY: u32 = 65_534;
 
 /// The program that a process runs.
 fn program(pid: i32) -> PathBuf {
@@ -243,4 +248,63 @@ fn the_old_binary_comes_back_when_the_new_supervisor_crashes() {
 #[test]
 fn the_old_binary_comes_back_when_the_new_one_can_not_read_the_book() {
     comes_back("blind", "the new binary could not read the book");
+}
+
+#[test]
+fn an_ordinary_user_upgrades_his_own() {
+    if needs_root() {
+        // Then the other tests are about just that.
+        return;
+    }
+    let mut world = World::quiet();
+    let (old, next) = (world.path("outlast-old"), world.path("outlast-next"));
+    for copy in [&old, &next] {
+        fs::copy(BINARY, copy).expect("copied");
+    }
+    for path in [&world.path("."), &world.path("services"), &old, &next] {
+        chown(path, Some(NOBODY), Some(NOBODY)).expect("his");
+    }
+    let mut command = Command::new(&old);
+    command.uid(NOBODY).gid(NOBODY);
+    world.supervise_as(command, &[]);
+    world.run("web", "id -u >uid; exec sleep 1000");
+    let pid = world.until_up("web");
+    let upgraded = Command::new(&next)
+        .arg("upgrade")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .env("OUTLAST_SOCKET", world.socket())
+        .output()
+        .expect("outlast");
+    assert!(upgraded.status.success(), "{upgraded:?}\n{}", world.said());
+    assert_eq!(
+        program(world.keeper_pid()),
+        next.canonicalize().expect("a path")
+    );
+    assert_eq!(world.until_state("web", State::Up).pid, Some(pid));
+}
+
+#[test]
+fn the_first_process_of_a_container_is_upgraded_as_any_other() {
+    if needs_root() || lacks("unshare") {
+        return;
+    }
+    let mut world = World::quiet();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", BINARY]);
+    world.supervise_as(command, &[]);
+    world.run("web", "echo $$ >>pids; exec sleep 1000");
+    let pid = world.until_up("web");
+    let keeper = children(world.keeper_pid())[0];
+    let next = copied(&world);
+    for binary in [next.as_path(), Path::new(BINARY)] {
+        let (code, _, err) = upgrade(&world, binary);
+        assert_eq!(code, Some(0), "{err}\n{}", world.said());
+        assert_eq!(program(keeper), binary);
+        assert_eq!(world.until_state("web", State::Up).pid, Some(pid));
+    }
+    world.must(Verb::Shutdown, &[]);
+    assert_eq!(world.until_ended(), Some(0), "{}", world.said());
+    let pids = fs::read_to_string(world.path("services/web/pids")).expect("pids");
+    assert_eq!(pids, format!("{pid}\n"));
 }

@@ -58,7 +58,7 @@ impl World {
         self.supervise_as(shell, &[]);
     }
 
-    fn supervise_as(&mut self, mut command: Command, more: &[&str]) {
+    pub fn supervise_as(&mut self, mut command: Command, more: &[&str]) {
         let stderr = fs::File::create(self.path("stderr")).expect("stderr");
         let stdout = fs::File::create(self.path("stdout")).expect("stdout");
         let keeper = command
