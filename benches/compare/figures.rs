@@ -24,6 +24,7 @@ pub struct Figures {
     pub up_processor: Option<Duration>,
     pub stopped: Option<Duration>,
     pub successor: Option<Duration>,
+    pub in_hand: Option<Duration>,
     pub restart: Option<Duration>,
     pub status: Option<Duration>,
     pub sv_status: Option<Duration>,
@@ -73,6 +74,9 @@ fn many(peer: &Peer, options: &Options, figures: &mut Figures) -> Result<(), Str
     if peer.has_sv() {
         figures.sv_status = figures.keep("sv status", sv_status(peer, &world));
         figures.sv_restart = figures.keep("sv restart", sv_restart(peer, &mut world, options));
+    }
+    if peer.survives_its_supervisor() {
+        figures.in_hand = figures.keep("kill -9 of the supervisor", in_hand(peer, &world, options));
     }
     figures.stopped = figures.keep("stop", stopped(peer, &mut world));
     Ok(())
@@ -125,6 +129,25 @@ fn successor(world: &mut World, marks: &[Mark], options: &Options) -> Result<Dur
         taken.push(Duration::from_nanos(next[0].at_ns.saturating_sub(begun)));
     }
     Ok(median(taken))
+}
+
+/// kill -9 of the supervisor until its successor has told the state of every service. Once: the
+/// next one would not be started at once.
+fn in_hand(peer: &Peer, world: &World, options: &Options) -> Result<Duration, String> {
+    let supervisors = processes::supervising().into_iter();
+    let victim = supervisors
+        .filter(|pid| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim_end() == "outlast-super"
+        })
+        .min()
+        .ok_or("no supervisor")?;
+    let begun = Instant::now();
+    kill(Pid::from_raw(victim), Signal::SIGKILL).map_err(|error| format!("{error}"))?;
+    for mut command in peer.status(world, options.many) {
+        succeed(&mut command)?;
+    }
+    Ok(begun.elapsed())
 }
 
 /// The whole command, and until the service runs, whichever is later.

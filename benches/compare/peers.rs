@@ -46,6 +46,14 @@ impl Peer {
         }
     }
 
+    /// Whether somebody starts the supervisor again, with its services in hand.
+    pub fn survives_its_supervisor(&self) -> bool {
+        match self {
+            Peer::Outlast(_) => true,
+            Peer::Runit | Peer::S6 | Peer::Dinit => false,
+        }
+    }
+
     /// One service at `directory`.
     pub fn lay(&self, world: &World, directory: &Path, name: &str) -> io::Result<()> {
         fs::create_dir(directory)?;

@@ -83,6 +83,11 @@ fn rows(options: &Options) -> Vec<Row> {
             millis,
             |f| Some(f.successor?.as_secs_f64()),
         ),
+        row(
+            format!("kill -9 of the supervisor to the status of {many}"),
+            millis,
+            |f| Some(f.in_hand?.as_secs_f64()),
+        ),
         row("restart of one, whole command".to_owned(), millis, |f| {
             Some(f.restart?.as_secs_f64())
         }),
