@@ -20,6 +20,9 @@ pub const SLOT_PIPE: u8 = 0;
 pub const SLOT_LOCK: u8 = 1;
 /// Roles of processes under one service.
 pub const ROLES: usize = 4;
+/// The status of an exit that nobody could see: of a process taken over, which has another parent.
+/// No status of wait(2) is negative.
+pub const STATUS_UNSEEN: i32 = -1;
 /// The service id under which the scribe is held.
 pub const SCRIBE: u32 = u32::MAX;
 
@@ -116,6 +119,11 @@ pub enum ToKeeper {
     /// Nothing is known of this service any more; refused while a process of it lives.
     Forget {
         id: u32,
+    },
+    /// Hold a living process that another keeper has started, its pidfd attached.
+    Adopt {
+        key: Key,
+        pid: i32,
     },
     /// Services are being stopped for good: a successor is to be told to go on with that.
     Ending,
@@ -392,6 +400,7 @@ impl ToKeeper {
             ToKeeper::Forget { id } => Writer::new(9).u32(*id),
             ToKeeper::Done { code } => Writer::new(10).u8(*code),
             ToKeeper::Ending => Writer::new(11),
+            ToKeeper::Adopt { key, pid } => Writer::new(12).key(*key).i32(*pid),
         }
         .0
     }
@@ -441,6 +450,10 @@ impl ToKeeper {
             },
             9 => ToKeeper::Forget { id: reader.u32()? },
             11 => ToKeeper::Ending,
+            12 => ToKeeper::Adopt {
+                key: reader.key()?,
+                pid: reader.i32()?,
+            },
             10 => ToKeeper::Done { code: reader.u8()? },
             _ => return None,
         })

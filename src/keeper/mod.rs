@@ -86,10 +86,50 @@ impl Source {
     }
 }
 
+/// The first argument of a keeper that has a front: a process that was called by the user and says
+/// which directory is meant. Its end is told to us by SIGUSR1.
+pub const FRONTED: &str = "many";
+
+/// How a keeper came to be one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Birth {
+    /// Started as one, under its own name.
+    Named,
+    /// It has a front.
+    Fronted,
+    /// The process that the user called, unchanged: its name, and what signals do to it.
+    Called,
+}
+
+impl Birth {
+    fn signals(self) -> &'static [i32] {
+        match self {
+            Birth::Named | Birth::Fronted => &[
+                SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
+            ],
+            Birth::Called => &[SIGCHLD, SIGTERM],
+        }
+    }
+}
+
 /// Holds until the supervisor says that it is done; returns the exit code. `args` go to the
 /// supervisor as they are.
 pub fn main(args: &[OsString]) -> u8 {
-    match Keeper::new(args).and_then(|mut keeper| keeper.hold()) {
+    let birth = match args.first() {
+        Some(first) if first == FRONTED => Birth::Fronted,
+        Some(_) | None => Birth::Named,
+    };
+    keep(args, birth)
+}
+
+/// The same in the process that was called, which keeps its name and its arguments. Nothing but
+/// system calls of its own may have been done in it so far: it will fork.
+pub fn hold_here(args: &[OsString]) -> u8 {
+    keep(args, Birth::Called)
+}
+
+fn keep(args: &[OsString], birth: Birth) -> u8 {
+    match Keeper::new(args, birth).and_then(|mut keeper| keeper.hold()) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("cannot hold: {error}; nothing was started"));
@@ -114,8 +154,10 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(args: &[OsString]) -> io::Result<Keeper> {
-        let _ = nix::sys::prctl::set_name(c"outlast-keeper");
+    fn new(args: &[OsString], birth: Birth) -> io::Result<Keeper> {
+        if birth != Birth::Called {
+            let _ = nix::sys::prctl::set_name(c"outlast-keeper");
+        }
         let placeholders = occupy_low_descriptors()?;
         let nofile = fds::raise_nofile(NOFILE_WANTED);
         // PIDs of orphans come to us, not to init: what a service leaves behind stays within reach.
@@ -123,16 +165,16 @@ impl Keeper {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
-        let wanted = [
-            SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
-        ];
         // Whoever started us may have blocked them, and that is inherited through an exec.
         SigSet::empty().thread_set_mask()?;
-        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
+        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, birth.signals())?;
+        if birth == Birth::Fronted {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGUSR1)?;
+        }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Signals.pack());
         epoll.add(signals.get_read(), interest)?;
-        let workshop = Workshop::new(nofile, placeholders)?;
+        let workshop = Workshop::new(nofile, placeholders, birth != Birth::Named)?;
         let deputy = Deputy::new(args);
         Ok(Keeper {
             epoll,
@@ -337,6 +379,12 @@ impl Keeper {
             ToKeeper::Forget { id } => {
                 if !self.book.forget(id) {
                     say("a service with a live process is not forgotten");
+                }
+            }
+            ToKeeper::Adopt { key, pid } => {
+                if let Some(pidfd) = fds.pop() {
+                    self.workshop
+                        .adopt(key, pid, pidfd, &mut self.book, &self.epoll);
                 }
             }
             ToKeeper::Ending => self.ending = true,

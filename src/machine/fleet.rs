@@ -164,6 +164,7 @@ impl Fleet {
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
             | Event::Exited { .. }
+            | Event::Vanished { .. }
             | Event::Leftovers(_)
             | Event::Timer(_) => false,
         };

@@ -4,8 +4,10 @@
 
 pub mod clock;
 pub mod fds;
+pub mod identity;
 pub mod limits;
 pub mod paths;
 pub mod pidfd;
 pub mod step;
 pub mod users;
+pub mod wording;
