@@ -6,6 +6,8 @@
 //! on clap, whose rules and start-up time are not theirs. Called from `main` alone.
 
 mod options;
+mod runsv;
+mod runsvdir;
 mod search;
 mod words;
 
@@ -20,8 +22,12 @@ pub type Applet = fn(&[OsString]) -> u8;
 const LINKS_MAX: usize = 40;
 
 /// The program of this name. chpst's daemontools names may have a leading `d`.
-fn named(_name: &str) -> Option<Applet> {
-    None
+fn named(name: &str) -> Option<Applet> {
+    match name {
+        "runsv" => Some(runsv::main),
+        "runsvdir" => Some(runsvdir::main),
+        _ => None,
+    }
 }
 
 /// Which program `argv0` asks for: the first name along the chain of links that is one. `sv` linked

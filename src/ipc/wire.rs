@@ -8,6 +8,9 @@
 
 /// Grows when a record changes its meaning; appended fields don't count.
 pub const VERSION: u16 = 1;
+/// The first argument of a keeper that has a front: a process that the user called and that told it
+/// which directory is meant. The front's end comes to the keeper as SIGUSR1.
+pub const FRONTED: &str = "many";
 /// Longest record in bytes.
 pub const RECORD_BYTES_MAX: usize = 1024;
 /// Longest blob of supervisor state that the keeper stores for one service.

@@ -13,7 +13,7 @@ mod book;
 mod deputy;
 mod spawn;
 
-use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
+use crate::ipc::wire::{FRONTED, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
 use crate::os::{clock, fds};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -85,10 +85,6 @@ impl Source {
         }
     }
 }
-
-/// The first argument of a keeper that has a front: a process that was called by the user and says
-/// which directory is meant. Its end is told to us by SIGUSR1.
-pub const FRONTED: &str = "many";
 
 /// How a keeper came to be one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
