@@ -33,7 +33,9 @@ const TITLE_BYTES_MIN: usize = 7;
 
 pub fn main(args: &[OsString]) -> u8 {
     let Some(asked) = Asked::read(args) else {
-        let program = args.first().map_or(&b"runsvdir"[..], |name| name.as_bytes());
+        let program = args
+            .first()
+            .map_or(&b"runsvdir"[..], |name| name.as_bytes());
         complain(&[b"usage: ", program, b" [-P] dir\n"]);
         return USAGE;
     };
@@ -59,14 +61,14 @@ impl Asked {
     fn read(args: &[OsString]) -> Option<Asked> {
         let first = args.get(1)?.as_bytes();
         let sessions = first.starts_with(b"-P");
-        let at = if sessions || first.starts_with(b"--") { 2 } else { 1 };
+        let at = if sessions || first.starts_with(b"--") {
+            2
+        } else {
+            1
+        };
         let dir = args.get(at)?.clone();
         let log = args.get(at + 1).map(|_| at + 1);
-        Some(Asked {
-            sessions,
-            dir,
-            log,
-        })
+        Some(Asked { sessions, dir, log })
     }
 }
 
@@ -183,7 +185,11 @@ impl Front {
 
     /// Not reaped before we know of it, so its number is its own.
     fn pass_on(&self, signal: Signal) {
-        if let Some(pid) = self.keeper.as_ref().and_then(|it| i32::try_from(it.id()).ok()) {
+        if let Some(pid) = self
+            .keeper
+            .as_ref()
+            .and_then(|it| i32::try_from(it.id()).ok())
+        {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
@@ -242,7 +248,11 @@ mod tests {
     #[test]
     fn only_the_first_argument_can_be_an_option() {
         let read = |args: &[&str]| {
-            let args: Vec<OsString> = ["runsvdir"].iter().chain(args).map(OsString::from).collect();
+            let args: Vec<OsString> = ["runsvdir"]
+                .iter()
+                .chain(args)
+                .map(OsString::from)
+                .collect();
             let asked = Asked::read(&args)?;
             Some((asked.sessions, asked.dir.into_string().ok()?, asked.log))
         };
@@ -250,7 +260,10 @@ mod tests {
         assert_eq!(read(&["-P"]), None);
         assert_eq!(read(&["--"]), None);
         assert_eq!(read(&["d"]), Some((false, "d".into(), None)));
-        assert_eq!(read(&["-Px", "d", "log"]), Some((true, "d".into(), Some(3))));
+        assert_eq!(
+            read(&["-Px", "d", "log"]),
+            Some((true, "d".into(), Some(3)))
+        );
         assert_eq!(read(&["--", "-P"]), Some((false, "-P".into(), None)));
         assert_eq!(read(&["-x", "log"]), Some((false, "-x".into(), Some(2))));
     }

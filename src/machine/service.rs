@@ -10,7 +10,9 @@ use super::control::Job;
 use super::restart::{BackOff, Jitter};
 use super::spec::{Kind, Spec, Stop};
 use super::view::{DownReason, LastExit, Phase, Want};
-use super::vocab::{Action, Event, Exit, Failure, Leftover, Notice, Pid, Program, Role, Tick, Timer};
+use super::vocab::{
+    Action, Event, Exit, Failure, Leftover, Notice, Pid, Program, Role, Tick, Timer,
+};
 use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;

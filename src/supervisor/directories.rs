@@ -94,8 +94,7 @@ impl Supervisor {
         }
         for found in &scan.found {
             let known = self.fleet.by_name(&found.name);
-            let held_back =
-                self.desk.let_go.contains(&found.name) || self.runit.rests(&found.name);
+            let held_back = self.desk.let_go.contains(&found.name) || self.runit.rests(&found.name);
             if known.is_none() && held_back {
                 continue;
             }

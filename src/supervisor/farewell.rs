@@ -201,7 +201,8 @@ impl Supervisor {
             cgroups.clean();
         }
         if self.socket_identity.is_some()
-            && super::door::identity(&self.settings.socket) == self.socket_identity {
+            && super::door::identity(&self.settings.socket) == self.socket_identity
+        {
             let _ = std::fs::remove_file(&self.settings.socket);
         }
         tracing::info!("everything has ended; good-bye");

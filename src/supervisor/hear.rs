@@ -3,7 +3,9 @@
 use super::disk::Job;
 use super::place::{Place, role_number, role_of};
 use super::standing::Blob;
-use super::vocab::{Action, Command, Event, Exit, Failure, FailureClass, Pid, Role, ServiceId, Signal};
+use super::vocab::{
+    Action, Command, Event, Exit, Failure, FailureClass, Pid, Role, ServiceId, Signal,
+};
 use super::watched::Woken;
 use super::{Supervisor, cgroups};
 use crate::ipc::scribe::ToScribe;

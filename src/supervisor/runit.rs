@@ -1,12 +1,12 @@
 //! What runsv and runsvdir do and `outlast supervise` does not: their signals, their words, services
 //! told to exit that come back, and services taken over from a keeper that was killed.
 
+use super::Supervisor;
 use super::disk::{Job, Record, Write};
 use super::hear::key;
 use super::manner::Manner;
 use super::place::Place;
 use super::vocab::{Command, Event, Pid, Role, ServiceId, Signal, Tick};
-use super::Supervisor;
 use crate::ipc::wire::{SLOT_LOCK, SLOT_PIPE, ToKeeper};
 use crate::machine::snapshot::Snapshot;
 use crate::os::identity::Identity;
@@ -61,12 +61,11 @@ impl Runit {
 impl Supervisor {
     /// A line in runsv's words, about a service or its log service.
     pub fn complain(&self, id: ServiceId, text: &str) {
-        let main = self.fleet.main_of(id).unwrap_or(id);
+        let place = |id| self.places.get(&id).or_else(|| self.runit.parting.get(&id));
+        let main = place(id).and_then(|place| place.main).unwrap_or(id);
         let title = match self.settings.manner {
             Manner::Runsv { .. } => Some(self.settings.title.as_str()),
-            Manner::Own | Manner::Runsvdir { .. } => {
-                self.places.get(&main).map(|place| &*place.title)
-            }
+            Manner::Own | Manner::Runsvdir { .. } => place(main).map(|place| &*place.title),
         };
         let title = title.unwrap_or_default();
         self.disk.give(Job::Say(format!("runsv {title}: {text}\n")));
@@ -219,7 +218,10 @@ impl Supervisor {
         snapshot.stay();
         let main = place.main;
         let mut alive = Vec::new();
-        let found = [(Role::Run, "run", left.run), (Role::Finish, "finish", left.finish)];
+        let found = [
+            (Role::Run, "run", left.run),
+            (Role::Finish, "finish", left.finish),
+        ];
         let mut lines = Vec::new();
         for (role, script, process) in found {
             let Some((pid, pidfd)) = process else {
@@ -249,9 +251,7 @@ impl Supervisor {
         for line in lines {
             self.complain(id, &line);
         }
-        let outs = self
-            .fleet
-            .restore(self.now(), id, main, &snapshot, &alive);
+        let outs = self.fleet.restore(self.now(), id, main, &snapshot, &alive);
         self.entrust(id);
         self.perform_all(outs);
     }

@@ -4,8 +4,8 @@
 //! comes by mistake changes nothing of the first one's. `dir` is always a service directory or
 //! its `log/`. The files are left behind when supervision ends, as runit does it.
 
-use crate::os::wording;
 use super::status::{State, Status, Want, encode, pid_text, stat_text};
+use crate::os::wording;
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;

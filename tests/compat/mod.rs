@@ -2,4 +2,6 @@
 //! with the other first on PATH, must show the same. Known differences stand in QUIRKS.md, each
 //! with a test here that states both results.
 
+mod runsv;
+mod runsvdir;
 pub mod twin;

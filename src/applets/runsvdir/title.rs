@@ -38,7 +38,9 @@ impl Title {
         let mut there = vec![0; text.len()];
         memory.read_exact_at(&mut there, address)?;
         if there != text {
-            return Err(io::Error::other("the arguments are not where they should be"));
+            return Err(io::Error::other(
+                "the arguments are not where they should be",
+            ));
         }
         let (head, shown) = text.split_at(HEAD_BYTES.min(text.len()));
         Ok(Title {

@@ -4,8 +4,8 @@ use super::runit::Net;
 use super::{Job, News, Opened, Record, Write, Writes};
 use crate::launch::report;
 use crate::machine::spec::Start;
-use crate::supervisor::vocab::ServiceId;
 use crate::supervisor::Settings;
+use crate::supervisor::vocab::ServiceId;
 use crate::svdir::left;
 use crate::svdir::load::{self, Definition, Findings};
 use crate::svdir::supervise::{self, OpenError};
@@ -367,8 +367,9 @@ impl Hand {
             }
         }
         let loaded = self.load(&dir, name);
-        // runsv tries, and says what came of it.
-        if self.net.is_some() || check_startable(&loaded, &dir) {
+        // runsv tries at once, and says what came of it.
+        let tries = self.net.as_ref().is_some_and(|net| net.one);
+        if tries || check_startable(&loaded, &dir) {
             self.settling.remove(name);
             self.say(News::Loaded {
                 id,

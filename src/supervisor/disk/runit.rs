@@ -1,8 +1,8 @@
 //! Directories as runsv and runsvdir look at them: by what is open, so that neither a rename nor
 //! another directory under the same name means anything to a service; and known by device and inode.
 
-use super::hand::{Hand, open_directory};
 use super::News;
+use super::hand::{Hand, open_directory};
 use crate::os::wording;
 use crate::supervisor::Settings;
 use crate::supervisor::manner::{HERE, Manner};
@@ -29,7 +29,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Net {
     /// runsvdir, and not told to end; runsv has its one directory.
     pub(super) scans: bool,
-    one: bool,
+    /// runsv.
+    pub(super) one: bool,
     title: String,
     /// Names found in the last scan.
     names: HashMap<String, OsString>,
