@@ -146,6 +146,9 @@ struct Keeper {
     sweep_due: bool,
     /// All services are being stopped for good.
     ending: bool,
+    /// How we came to be, and whether the front, if there was one, has ended.
+    birth: Birth,
+    front_gone: bool,
     done: Option<u8>,
 }
 
@@ -181,6 +184,8 @@ impl Keeper {
             deputy,
             sweep_due: false,
             ending: false,
+            birth,
+            front_gone: false,
             done: None,
         })
     }
@@ -250,6 +255,9 @@ impl Keeper {
     fn catch(&mut self) {
         let pending: Vec<i32> = self.signals.pending().collect();
         for signal in pending {
+            if signal == SIGUSR1 && self.birth == Birth::Fronted {
+                self.front_gone = true;
+            }
             if signal == SIGCHLD {
                 self.sweep_due = true;
             } else if let Some(bit) = u32::try_from(signal)
@@ -395,9 +403,11 @@ impl Keeper {
             ));
         }
         self.deputy.greet(&self.book);
-        if self.ending {
-            let signal = u8::try_from(SIGTERM).unwrap_or(15);
-            self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+        // What a predecessor was told and its successor has to know as well.
+        for (told, signal) in [(self.front_gone, SIGUSR1), (self.ending, SIGTERM)] {
+            if let (true, Ok(signal)) = (told, u8::try_from(signal)) {
+                self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+            }
         }
     }
 }

@@ -256,6 +256,12 @@ impl Fleet {
         self.services.get(&id)?.service.spec.as_deref()
     }
 
+    /// The letter of the control script that is asked now.
+    pub fn asks_about(&self, id: ServiceId) -> Option<u8> {
+        let service = &self.services.get(&id)?.service;
+        service.job.map(|job| job.letter())
+    }
+
     /// The service that reads this one's output.
     pub fn log_of(&self, id: ServiceId) -> Option<ServiceId> {
         self.readers.get(&id).copied()

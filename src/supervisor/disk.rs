@@ -55,8 +55,11 @@ pub enum Job {
         name: String,
         id: ServiceId,
     },
-    /// A line for stderr.
-    Say(String),
+    /// A line for stderr; about a script only if that is there and executable by its owner.
+    Say {
+        line: String,
+        script: Option<PathBuf>,
+    },
     /// Scan no more.
     Rest,
     /// The keeper has gone: write only where nobody has taken its place.
@@ -192,7 +195,7 @@ impl Disk {
                 self.reads_given.set(self.reads_given.get().wrapping_add(1));
             }
             Job::Forget { .. }
-            | Job::Say(_)
+            | Job::Say { .. }
             | Job::Rest
             | Job::Bereft
             | Job::Explain { .. }

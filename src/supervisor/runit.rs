@@ -61,14 +61,19 @@ impl Runit {
 impl Supervisor {
     /// A line in runsv's words, about a service or its log service.
     pub fn complain(&self, id: ServiceId, text: &str) {
+        let line = format!("runsv {}: {text}\n", self.title(id));
+        self.disk.give(Job::Say { line, script: None });
+    }
+
+    /// What the user calls it, or the service whose log it is.
+    fn title(&self, id: ServiceId) -> &str {
         let place = |id| self.places.get(&id).or_else(|| self.runit.parting.get(&id));
         let main = place(id).and_then(|place| place.main).unwrap_or(id);
         let title = match self.settings.manner {
             Manner::Runsv { .. } => Some(self.settings.title.as_str()),
             Manner::Own | Manner::Runsvdir { .. } => place(main).map(|place| &*place.title),
         };
-        let title = title.unwrap_or_default();
-        self.disk.give(Job::Say(format!("runsv {title}: {text}\n")));
+        title.unwrap_or_default()
     }
 
     /// What the child of runsv would have said itself.
@@ -86,13 +91,26 @@ impl Supervisor {
         let text = match role {
             Role::Run => format!("fatal: unable to start {log}./run: {cause}"),
             Role::Finish => format!("fatal: unable to start {log}./finish: {cause}"),
-            // Not there, or not meant to be run: no reason to say anything.
-            Role::Control if matches!(errno, Errno::ENOENT | Errno::EACCES) => return,
-            // Its letter is not shown, by a slip of runsv's.
-            Role::Control => format!("fatal: unable to run control/?: {cause}"),
+            Role::Control => return self.cannot_ask(id, cause),
             Role::Check => return,
         };
         self.complain(id, &text);
+    }
+
+    /// A control script that is not there, or not meant to be run, is no reason to say anything. That
+    /// its letter is not told is a slip of runsv's.
+    fn cannot_ask(&self, id: ServiceId, cause: &str) {
+        let (Some(place), Some(letter)) = (self.places.get(&id), self.fleet.asks_about(id)) else {
+            return;
+        };
+        let script = place.dir.join(format!("control/{}", char::from(letter)));
+        self.disk.give(Job::Say {
+            line: format!(
+                "runsv {}: fatal: unable to run control/?: {cause}\n",
+                self.title(id)
+            ),
+            script: Some(script),
+        });
     }
 
     pub fn caught_as_runit(&mut self, signal: Signal) {

@@ -63,9 +63,12 @@ pub struct Entry {
     pub ino: u64,
 }
 
-/// What runsvdir starts a runsv for, and the names it can't look at with the errno. Any name that
+/// A name that can't be looked at, and the errno.
+pub type Unseen = (OsString, i32);
+
+/// What runsvdir starts a runsv for, and what it can't look at. Any name that
 /// does not begin with a dot; of two names for one directory the first.
-pub fn scan_as_runsvdir(dir: &Path) -> io::Result<(Vec<Entry>, Vec<(OsString, i32)>)> {
+pub fn scan_as_runsvdir(dir: &Path) -> io::Result<(Vec<Entry>, Vec<Unseen>)> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();

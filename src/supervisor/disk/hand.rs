@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 const SETTLE: Duration = Duration::from_millis(250);
 /// How often the scan directory is read where inotify tells nothing, and how often a directory
 /// is tried again that another supervisor holds, or that could not be opened for want of descriptors.
-const NET: Duration = Duration::from_secs(5);
+pub(super) const NET: Duration = Duration::from_secs(5);
 
 /// The identity of a file, for noticing that another one stands in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,7 +48,7 @@ pub(super) struct Known {
     id: ServiceId,
     log: Option<ServiceId>,
     /// By this its files are reached.
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// The directory itself, where it is reached by what is open and not by its name.
     handle: Option<Arc<OwnedFd>>,
     /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
@@ -62,8 +62,8 @@ pub(super) struct Hand {
     tell: mpsc::UnboundedSender<News>,
     ear: UnixStream,
     writes: Writes,
-    watch: Watch,
-    unreliable: bool,
+    pub(super) watch: Watch,
+    pub(super) unreliable: bool,
     pub(super) scan_dir: PathBuf,
     /// How runsv and runsvdir look at directories; None for `outlast supervise`.
     pub(super) net: Option<Net>,
@@ -72,7 +72,7 @@ pub(super) struct Hand {
     settling: BTreeMap<String, Instant>,
     /// Directories to be tried again, since somebody else holds their lock or descriptors were
     /// short; true for the one of the log service.
-    again: BTreeSet<(String, bool)>,
+    pub(super) again: BTreeSet<(String, bool)>,
     failed_writes: BTreeSet<ServiceId>,
     /// The keeper has gone, and the locks with it.
     bereft: bool,
@@ -162,22 +162,6 @@ impl Hand {
         while matches!(io::Read::read(&mut &self.ear, &mut rung), Ok(count) if count > 0) {}
     }
 
-    /// How often to look without being told that there is something to see.
-    fn period(&self) -> Option<Duration> {
-        let trouble = !self.again.is_empty();
-        match &self.net {
-            Some(net) => net.period(trouble),
-            None => (self.unreliable || trouble).then_some(NET),
-        }
-    }
-
-    fn watch_scan_directory(&mut self) -> io::Result<()> {
-        match &self.net {
-            Some(net) if !net.scans => Ok(()),
-            Some(_) | None => self.watch.scan_directory(&self.scan_dir),
-        }
-    }
-
     pub(super) fn say(&self, news: News) {
         let _ = self.tell.send(news);
     }
@@ -193,7 +177,11 @@ impl Hand {
                 }
             }
             Job::Scan => self.scan(),
-            Job::Say(line) => drop(io::Write::write_all(&mut io::stderr(), line.as_bytes())),
+            Job::Say { line, script } => {
+                if script.is_none_or(|script| is_meant_to_run(&script)) {
+                    let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
+                }
+            }
             Job::Rest => self.rest(),
             Job::Bereft => self.bereft = true,
             Job::Adopt { id, name, held } => {
@@ -542,21 +530,6 @@ impl Hand {
             }
         }
     }
-
-    /// Where a service's files are.
-    fn dir(&self, name: &str) -> PathBuf {
-        match self.known.get(name) {
-            Some(known) => known.dir.clone(),
-            None => self.scan_dir.join(name),
-        }
-    }
-
-    fn load(&self, dir: &Path, name: &str) -> Result<Definition, Findings> {
-        match self.net {
-            Some(_) => load::load_as_runsv(dir),
-            None => load::load(dir, name),
-        }
-    }
 }
 
 pub fn open_directory(dir: &Path) -> io::Result<OwnedFd> {
@@ -586,6 +559,11 @@ fn check_startable(loaded: &Result<Definition, Findings>, dir: &Path) -> bool {
         Err(_) => return false,
     };
     std::fs::metadata(script).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
+}
+
+/// runsv's question before it runs a control script.
+fn is_meant_to_run(script: &Path) -> bool {
+    std::fs::metadata(script).is_ok_and(|found| found.permissions().mode() & 0o100 != 0)
 }
 
 /// Nothing is wrong with the directory; a later try may work.

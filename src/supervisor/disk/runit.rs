@@ -2,11 +2,12 @@
 //! another directory under the same name means anything to a service; and known by device and inode.
 
 use super::News;
-use super::hand::{Hand, open_directory};
+use super::hand::{Hand, NET, open_directory};
 use crate::os::wording;
 use crate::supervisor::Settings;
 use crate::supervisor::manner::{HERE, Manner};
 use crate::svdir::left::{self, Left};
+use crate::svdir::load::{self, Definition, Findings};
 use crate::svdir::scan::{self, Found, Scan};
 use crate::svdir::supervise;
 use nix::errno::Errno;
@@ -71,6 +72,37 @@ fn key(dev: u64, ino: u64) -> String {
 }
 
 impl Hand {
+    /// How often to look without being told that there is something to see.
+    pub(super) fn period(&self) -> Option<Duration> {
+        let trouble = !self.again.is_empty();
+        match &self.net {
+            Some(net) => net.period(trouble),
+            None => (self.unreliable || trouble).then_some(NET),
+        }
+    }
+
+    pub(super) fn watch_scan_directory(&mut self) -> io::Result<()> {
+        match &self.net {
+            Some(net) if !net.scans => Ok(()),
+            Some(_) | None => self.watch.scan_directory(&self.scan_dir),
+        }
+    }
+
+    /// Where a service's files are.
+    pub(super) fn dir(&self, name: &str) -> PathBuf {
+        match self.known.get(name) {
+            Some(known) => known.dir.clone(),
+            None => self.scan_dir.join(name),
+        }
+    }
+
+    pub(super) fn load(&self, dir: &Path, name: &str) -> Result<Definition, Findings> {
+        match self.net {
+            Some(_) => load::load_as_runsv(dir),
+            None => load::load(dir, name),
+        }
+    }
+
     /// Tells what services there are now.
     pub(super) fn scan(&mut self) {
         let scan = match &self.net {
