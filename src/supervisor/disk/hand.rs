@@ -7,7 +7,7 @@ use crate::machine::spec::Start;
 use crate::supervisor::Settings;
 use crate::supervisor::vocab::ServiceId;
 use crate::svdir::left;
-use crate::svdir::load::{self, Definition, Findings};
+use crate::svdir::load::{Definition, Findings};
 use crate::svdir::supervise::{self, OpenError};
 use crate::svdir::watch::{Change, Watch, reliable};
 use nix::errno::Errno;
