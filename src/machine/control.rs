@@ -30,7 +30,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    fn letter(self) -> u8 {
+    pub(super) fn letter(self) -> u8 {
         match self {
             Job::Start => b'u',
             Job::Stop { .. } => b't',

@@ -259,6 +259,8 @@ impl Service {
     pub(super) fn finish_spawned(&mut self, turn: &mut Turn, pid: Pid) {
         let killed = self.finish_overdue || self.state != State::Finishing(Finishing::Running);
         self.finish = Proc::Alive(pid);
+        // runsv clears its flags at each start, that of finish included.
+        self.paused = false;
         if killed {
             turn.act(Action::Signal {
                 role: Role::Finish,

@@ -4,9 +4,11 @@
 //! reasons of failed starts (which looks at files). The supervisor hands it jobs and takes news;
 //! status files are handed over by service, the newest replacing one not yet written.
 
+use super::Settings;
 use super::vocab::{Failure, ServiceId};
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
+use crate::svdir::left::{Left, Living};
 use crate::svdir::load::{Definition, Findings};
 use crate::svdir::scan::Scan;
 use crate::svdir::status::Status;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 mod hand;
+mod runit;
 
 /// Something to be done. Answers come as [`News`].
 #[derive(Debug)]
@@ -52,6 +55,15 @@ pub enum Job {
         name: String,
         id: ServiceId,
     },
+    /// A line for stderr; about a script only if that is there and executable by its owner.
+    Say {
+        line: String,
+        script: Option<PathBuf>,
+    },
+    /// Scan no more.
+    Rest,
+    /// The keeper has gone: write only where nobody has taken its place.
+    Bereft,
     Explain {
         id: ServiceId,
         pid: i32,
@@ -91,6 +103,10 @@ pub enum News {
     Settled {
         ticket: u64,
     },
+    /// The last status of a service is written, and nothing of it is used any more.
+    Forgotten {
+        id: ServiceId,
+    },
     /// `supervise/` could not be written; told once until it can be again.
     Unwritable {
         id: ServiceId,
@@ -100,10 +116,14 @@ pub enum News {
 
 /// Descriptors of a service directory and its `supervise/`.
 pub struct Opened {
-    pub directory: OwnedFd,
+    pub directory: Arc<OwnedFd>,
+    /// By this its files are reached.
+    pub dir: PathBuf,
     pub fifos: Fifos,
     /// None when the keeper holds it already.
     pub lock: Option<OwnedFd>,
+    /// What lives of it, left by a supervisor under another keeper.
+    pub left: Option<Left>,
 }
 
 /// A status to be written, and where.
@@ -112,6 +132,16 @@ pub struct Write {
     pub status: Status,
     /// For `supervise/down`; None leaves it.
     pub down: Option<bool>,
+    /// For a successor under another keeper.
+    pub record: Record,
+}
+
+/// What is done about the record of what lives.
+pub enum Record {
+    /// `outlast supervise` has none yet.
+    None,
+    Nobody,
+    Living(Box<Living>),
 }
 
 type Writes = Arc<Mutex<BTreeMap<ServiceId, Write>>>;
@@ -127,14 +157,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn start(scan_dir: PathBuf) -> io::Result<Disk> {
+    pub fn start(settings: &Settings) -> io::Result<Disk> {
         let (jobs, todo) = std::sync::mpsc::channel();
         let (tell, news) = mpsc::unbounded_channel();
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
         let writes = Writes::default();
-        let hand = Hand::new(todo, tell, ear, Arc::clone(&writes), scan_dir)?;
+        let hand = Hand::new(todo, tell, ear, Arc::clone(&writes), settings)?;
         let thread = std::thread::Builder::new()
             .name("outlast-disk".into())
             .stack_size(256 * 1024)
@@ -164,7 +194,13 @@ impl Disk {
             | Job::Read { .. } => {
                 self.reads_given.set(self.reads_given.get().wrapping_add(1));
             }
-            Job::Forget { .. } | Job::Explain { .. } | Job::Settle { .. } | Job::End => {}
+            Job::Forget { .. }
+            | Job::Say { .. }
+            | Job::Rest
+            | Job::Bereft
+            | Job::Explain { .. }
+            | Job::Settle { .. }
+            | Job::End => {}
         }
         // The thread ends only with us.
         let _ = self.jobs.send(job);

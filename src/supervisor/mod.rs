@@ -15,11 +15,13 @@ mod farewell;
 mod hear;
 mod leftovers;
 mod link;
+pub mod manner;
 mod output;
 mod pen;
 mod perform;
 mod place;
 mod requests;
+mod runit;
 mod show;
 mod standing;
 mod story;
@@ -36,9 +38,11 @@ use disk::{Disk, Job};
 use door::{Ask, DoorError};
 use farewell::Stage;
 use link::KeeperLink;
+use manner::Manner;
 use pen::Pen;
 use place::Place;
 use requests::Desk;
+use runit::Runit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -67,11 +71,17 @@ pub struct Settings {
     /// Services' output does not go to stdout as well.
     pub quiet: bool,
     pub dir: PathBuf,
+    pub manner: Manner,
+    /// The directory as the user named it, for runit's messages.
+    pub title: String,
 }
 
 impl Settings {
     /// `supervise --socket PATH --log-root DIR [--quiet] DIR`, as `cli` writes it.
     pub fn read(args: &[OsString]) -> Option<Settings> {
+        if let Some(settings) = manner::read(args) {
+            return Some(settings);
+        }
         let mut args = args.iter();
         let (mut socket, mut log_root, mut quiet, mut dir) = (None, None, false, None);
         (args.next()? == "supervise").then_some(())?;
@@ -88,6 +98,8 @@ impl Settings {
             log_root: log_root?,
             quiet,
             dir: dir?,
+            manner: Manner::Own,
+            title: String::new(),
         })
     }
 }
@@ -99,10 +111,13 @@ pub fn main(args: &[OsString]) -> u8 {
         eprintln!("outlast-super: only the keeper starts me; run: outlast supervise DIR");
         return 2;
     };
-    let (_diagnostics, trouble) = diagnostics::start(&settings.log_root);
-    if let Some(trouble) = trouble {
-        tracing::warn!("{trouble}");
-    }
+    let _diagnostics = (!settings.manner.is_runit()).then(|| {
+        let (diagnostics, trouble) = diagnostics::start(&settings.log_root);
+        if let Some(trouble) = trouble {
+            tracing::warn!("{trouble}");
+        }
+        diagnostics
+    });
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -115,6 +130,10 @@ pub fn main(args: &[OsString]) -> u8 {
     };
     let served = runtime.block_on(async {
         let mut keeper = KeeperLink::new(keeper)?;
+        if settings.manner.is_runit() {
+            let (_tell, asks) = mpsc::unbounded_channel();
+            return Supervisor::new(settings, keeper, asks)?.run().await;
+        }
         let socket = settings.socket.clone();
         let listener = match door::open(&socket) {
             Ok(listener) => listener,
@@ -180,6 +199,8 @@ struct Supervisor {
     stage: Stage,
     /// The socket as we made it.
     socket_identity: Option<(u64, u64)>,
+    /// What only runsv and runsvdir have.
+    runit: Runit,
 }
 
 impl Supervisor {
@@ -190,7 +211,7 @@ impl Supervisor {
     ) -> io::Result<Supervisor> {
         let socket_identity = door::identity(&settings.socket);
         Ok(Supervisor {
-            disk: Disk::start(settings.dir.clone())?,
+            disk: Disk::start(&settings)?,
             settings,
             keeper,
             keeper_pid: nix::unistd::getppid().as_raw(),
@@ -212,6 +233,7 @@ impl Supervisor {
             fetching: BTreeSet::new(),
             stage: Stage::Serving,
             socket_identity,
+            runit: Runit::default(),
         })
     }
 
@@ -234,7 +256,9 @@ impl Supervisor {
                 Some(ask) = self.asks.recv(), if self.booked => self.ask(ask),
                 () = sleep_until(deadline) => {}
             }
-            self.turn()?;
+            if let Err(error) = self.turn() {
+                return self.bereft(error);
+            }
             if let Stage::Over { code } = self.stage {
                 self.leave(code).await?;
                 return Ok(0);
@@ -268,6 +292,7 @@ impl Supervisor {
         let outs = self.fleet.due(now);
         self.perform_all(outs);
         self.settle();
+        self.look_for_rested();
         self.adopt_some();
         self.attach_some();
         self.advance();
@@ -313,6 +338,7 @@ impl Supervisor {
             self.stage.deadline(),
             self.desk.deadline(),
             self.pen.deadline(),
+            self.runit.deadline(),
         ];
         all.into_iter().flatten().min()
     }
