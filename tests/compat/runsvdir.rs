@@ -147,7 +147,7 @@ fn the_last_words_of_services_are_shown_in_its_command_line() {
         r#"
         svc d/a 'printf "0123456789\nabc" >&2; exec sleep 1000'
         runsvdir d 'log: ................' 2>/dev/null & front=$!
-        until_ "tr '\0' '|' </proc/$front/cmdline | grep -q abc"
+        until_ "tr '\0\n' '|/' </proc/$front/cmdline | grep -q '^runsvdir|.*abc'"
         tr '\0\n' '|/' </proc/$front/cmdline; echo; kill -HUP $front; wait $front; echo $?; stat_is d/a down
         runsvdir d short 2>err & front=$!; runs d/a; tr '\0' '|' </proc/$front/cmdline; echo; kill -HUP $front; wait $front
         stat_is d/a down; grep '^runsvdir' err; rm err

@@ -38,7 +38,7 @@ fn what_was_taken_over_obeys_its_end_is_seen_and_its_log_goes_on() {
         log=$(cat a/log/supervise/pid); echo >a/log/stop; gone $log
         n=$(wc -l <a/log/out); lines a/log/out $((n + 5))
         cmd a p; stat_is a 'run, paused'; cmd a c; stat_is a run; [ $(cat a/supervise/pid) = $pid ] && echo same
-        cmd a d; gone $pid; stat_is a down; cat ends; cmd a u; runs a; cmd a x; wait $runsv; echo $?
+        cmd a d; gone $pid; stat_is a down; cat ends; cmd a x; wait $runsv; echo $?
         seq $(wc -l <a/log/out) | cmp - a/log/out && echo all lines
         [ -e a/supervise/outlast ] || echo clean
         "#,
