@@ -76,7 +76,8 @@ pub(super) enum Ended {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Finishing {
-    /// After a restore, before the directory was read: whether there is a `finish` isn't known.
+    /// After a restore, before the directory was read: whether there is a `finish` isn't known. Or,
+    /// under runit's rule, a control script has not ended yet.
     Undefined,
     Running,
 }

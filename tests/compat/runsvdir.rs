@@ -19,7 +19,7 @@ fn a_directory_that_is_not_there_is_only_warned_of() {
             rm -f err; runsvdir $dir 2>err & front=$!; lines err 2; kill -TERM $front; wait $front; echo $?; sort -u err
         done
         rm err; runsvdir none 2>err & front=$!; lines err 1; svc new/a 'exec sleep 1000'; mv new none; runs none/a
-        kill -HUP $front; wait $front; echo $?; gone $pid
+        kill -HUP $front; wait $front; echo $?; gone $pid; stat_is none/a down
         "#,
     ));
     assert!(
@@ -115,13 +115,18 @@ fn between_exit_and_return_sv_sees_that_nobody_looks_after_it() {
     if programs(Whose::Runit).is_none() {
         return;
     }
-    let seen = twin(&with(
-        r#"
+    // Debian's may start the next one between two looks of sv, which then waits in vain.
+    let ours = programs(Whose::Ours).expect("links");
+    let seen = run(
+        &with(
+            r#"
         svc d/a 'exec sleep 1000'; runsvdir d & front=$!; runs d/a
         /usr/bin/sv -w 20 exit ./d/a; echo $?; until_ '[ -s d/a/supervise/pid ]'
         kill -HUP $front; wait $front; stat_is d/a down
         "#,
-    ));
+        ),
+        ours,
+    );
     assert_eq!(seen.stdout, "ok: ./d/a: runsv not running\n0\n");
 }
 
@@ -147,7 +152,7 @@ fn the_last_words_of_services_are_shown_in_its_command_line() {
         r#"
         svc d/a 'printf "0123456789\nabc" >&2; exec sleep 1000'
         runsvdir d 'log: ................' 2>/dev/null & front=$!
-        until_ "tr '\0' '|' </proc/$front/cmdline | grep -q abc"
+        until_ "tr '\0\n' '|/' </proc/$front/cmdline | grep -q '^runsvdir|.*abc'"
         tr '\0\n' '|/' </proc/$front/cmdline; echo; kill -HUP $front; wait $front; echo $?; stat_is d/a down
         runsvdir d short 2>err & front=$!; runs d/a; tr '\0' '|' </proc/$front/cmdline; echo; kill -HUP $front; wait $front
         stat_is d/a down; grep '^runsvdir' err; rm err

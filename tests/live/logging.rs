@@ -67,6 +67,10 @@ fn a_log_service_reads_through_a_pipe_that_survives_both() {
     });
     let log = world.until_up("web/log");
     kill(log, Signal::SIGKILL);
+    // Until it has gone it can take a byte of the next line with it.
+    eventually("another reader", || {
+        (world.until_up("web/log") != log).then_some(())
+    });
     world.must(Verb::Restart, &["web"]);
     let pid = world.until_up("web");
     eventually("the second line", || {
