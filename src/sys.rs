@@ -207,6 +207,8 @@ pub struct Child<'a> {
     pub environment: &'a Environment,
     /// Become a session leader.
     pub session: bool,
+    /// Signals that we ignore stay ignored, SIGPIPE and those that a parent handles excepted.
+    pub keep_ignored: bool,
     pub directory: Option<BorrowedFd<'a>>,
     /// For stdin, stdout, stderr; None keeps ours.
     pub standard: [Option<BorrowedFd<'a>>; 3],
@@ -301,6 +303,15 @@ unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char]) -> ! {
     // all signals are blocked until the mask is cleared, when no handler is left.
     unsafe {
         for signal in 1..=64 {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            let ours = matches!(signal, libc::SIGPIPE | libc::SIGCHLD | libc::SIGTERM);
+            if child.keep_ignored
+                && !ours
+                && libc::sigaction(signal, ptr::null(), &mut now) == 0
+                && now.sa_sigaction == libc::SIG_IGN
+            {
+                continue;
+            }
             libc::signal(signal, libc::SIG_DFL);
         }
         if child.session && libc::setsid() < 0 {

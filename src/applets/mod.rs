@@ -10,7 +10,9 @@ pub mod names;
 mod options;
 pub mod properties;
 mod runit_init;
+mod runsv;
 mod runsvchdir;
+mod runsvdir;
 mod search;
 mod sv;
 mod usage;
@@ -37,7 +39,9 @@ fn named(name: &str) -> Option<Applet> {
         "pgrphack" | "dpgrphack" => chpst::pgrphack,
         "runit" => runit_init::runit,
         "runit-init" => runit_init::runit_init,
+        "runsv" => runsv::main,
         "runsvchdir" => runsvchdir::runsvchdir,
+        "runsvdir" => runsvdir::main,
         "setlock" | "dsetlock" => chpst::setlock,
         "setuidgid" | "dsetuidgid" => chpst::setuidgid,
         "softlimit" | "dsoftlimit" => chpst::softlimit,

@@ -13,6 +13,9 @@ use bytes::{Reader, Writer};
 
 /// Grows when a record changes its meaning; appended fields don't count.
 pub const VERSION: u16 = 1;
+/// The first argument of a keeper that has a front: a process that the user called and that told it
+/// which directory is meant. The front's end comes to the keeper as SIGUSR1.
+pub const FRONTED: &str = "many";
 /// Longest record in bytes.
 pub const RECORD_BYTES_MAX: usize = 1024;
 /// Longest blob of supervisor state that the keeper stores for one service.
@@ -25,6 +28,9 @@ pub const SLOT_PIPE: u8 = 0;
 pub const SLOT_LOCK: u8 = 1;
 /// Roles of processes under one service.
 pub const ROLES: usize = 4;
+/// The status of an exit that nobody could see: of a process taken over, which has another parent.
+/// No status of wait(2) is negative.
+pub const STATUS_UNSEEN: i32 = -1;
 /// The service id under which the scribe is held.
 pub const SCRIBE: u32 = u32::MAX;
 
@@ -121,6 +127,11 @@ pub enum ToKeeper {
     /// Nothing is known of this service any more; refused while a process of it lives.
     Forget {
         id: u32,
+    },
+    /// Hold a living process that another keeper has started, its pidfd attached.
+    Adopt {
+        key: Key,
+        pid: i32,
     },
     /// Services are being stopped for good: a successor is to be told to go on with that.
     Ending,
@@ -363,10 +374,11 @@ impl ToKeeper {
             ToKeeper::Forget { id } => Writer::new(9).u32(*id),
             ToKeeper::Done { code } => Writer::new(10).u8(*code),
             ToKeeper::Ending => Writer::new(11),
-            ToKeeper::Listen { dev, ino } => Writer::new(12).u64(*dev).u64(*ino),
-            ToKeeper::Here => Writer::new(13),
-            ToKeeper::Upgrade => Writer::new(14),
-            ToKeeper::Copy => Writer::new(15),
+            ToKeeper::Adopt { key, pid } => Writer::new(12).key(*key).i32(*pid),
+            ToKeeper::Listen { dev, ino } => Writer::new(13).u64(*dev).u64(*ino),
+            ToKeeper::Here => Writer::new(14),
+            ToKeeper::Upgrade => Writer::new(15),
+            ToKeeper::Copy => Writer::new(16),
         }
         .0
     }
@@ -415,15 +427,19 @@ impl ToKeeper {
                 pid: reader.i32()?,
             },
             9 => ToKeeper::Forget { id: reader.u32()? },
+            12 => ToKeeper::Adopt {
+                key: reader.key()?,
+                pid: reader.i32()?,
+            },
             10 => ToKeeper::Done { code: reader.u8()? },
             11 => ToKeeper::Ending,
-            12 => ToKeeper::Listen {
+            13 => ToKeeper::Listen {
                 dev: reader.u64()?,
                 ino: reader.u64()?,
             },
-            13 => ToKeeper::Here,
-            14 => ToKeeper::Upgrade,
-            15 => ToKeeper::Copy,
+            14 => ToKeeper::Here,
+            15 => ToKeeper::Upgrade,
+            16 => ToKeeper::Copy,
             _ => return None,
         })
     }

@@ -7,7 +7,9 @@ mod carried;
 
 use super::say;
 use crate::ipc::wire::ledger::Fault;
-use crate::ipc::wire::{BLOB_BYTES_MAX, FromKeeper, Held, Key, ROLES, SLOTS, Standing, Usage};
+use crate::ipc::wire::{
+    BLOB_BYTES_MAX, FromKeeper, Held, Key, ROLES, SLOTS, STATUS_UNSEEN, Standing, Usage,
+};
 use crate::os::clock;
 use crate::os::step::{DETAIL_BYTES_MAX, REPORT_HEAD_BYTES, Step};
 use crate::sys;
@@ -43,6 +45,8 @@ pub struct Process {
     pub pidfd: Option<OwnedFd>,
     pub forked_ns: u64,
     pub stage: Stage,
+    /// Started by another keeper: not our child, so wait(2) tells nothing of its end.
+    pub adopted: bool,
 }
 
 /// What has become known of a process.
@@ -143,7 +147,12 @@ impl Book {
         if matches!(process.stage, Stage::Failed(_) | Stage::Ended { .. }) {
             return News::default();
         }
-        let (status, used) = match sys::reap(process.pid) {
+        let ended = match process.adopted {
+            true if process.pidfd.as_ref().is_some_and(lives) => Ok(None),
+            true => Ok(Some((STATUS_UNSEEN, sys::Usage::default()))),
+            false => sys::reap(process.pid),
+        };
+        let (status, used) = match ended {
             Ok(Some(end)) => end,
             Ok(None) => {
                 return News {
@@ -204,9 +213,10 @@ impl Book {
             Stage::Failed(_) | Stage::Ended { .. } => return,
         }
         let signal = i32::from(signal);
-        // Not reaped, so the number is still its own.
+        // Not reaped, so the number is still its own; not so one that is another's to reap.
         let sent = match &process.pidfd {
             Some(pidfd) => sys::pidfd_signal(pidfd.as_fd(), signal).is_ok(),
+            None if process.adopted => false,
             None => nix::sys::signal::Signal::try_from(signal)
                 .is_ok_and(|signal| nix::sys::signal::kill(process.pid, signal).is_ok()),
         };
@@ -364,6 +374,13 @@ fn fault(bytes: &[u8]) -> Fault {
         errno: i32::from_ne_bytes(errno),
         detail: rest.collect(),
     }
+}
+
+/// A pidfd can be read once its process has ended.
+fn lives(pidfd: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut ask = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ask, PollTimeout::ZERO) == Ok(0)
 }
 
 fn standing(process: &Process) -> Standing {

@@ -16,7 +16,7 @@ mod upgrade;
 mod vigil;
 
 use crate::ipc::wire::ledger::Outcome;
-use crate::ipc::wire::{FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
+use crate::ipc::wire::{FRONTED, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
 use crate::os::{clock, fds};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -95,10 +95,47 @@ impl Source {
     }
 }
 
+/// How a keeper came to be one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Birth {
+    /// Started as one, under its own name.
+    Named,
+    /// It has a front.
+    Fronted,
+    /// The process that the user called, unchanged: its name, and what signals do to it.
+    Called,
+}
+
+impl Birth {
+    fn signals(self) -> &'static [i32] {
+        match self {
+            Birth::Named | Birth::Fronted => &[
+                SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
+            ],
+            Birth::Called => &[SIGCHLD, SIGTERM],
+        }
+    }
+}
+
 /// Holds until the supervisor says that it is done; returns the exit code. `args` go to the
 /// supervisor as they are, but for what a predecessor that execs us puts in front.
 pub fn main(args: &[OsString]) -> u8 {
-    let held = upgrade::left(args).and_then(|(left, args)| Keeper::start(args, left)?.hold());
+    let birth = match args.first() {
+        Some(first) if first == FRONTED => Birth::Fronted,
+        Some(_) | None => Birth::Named,
+    };
+    keep(args, birth)
+}
+
+/// The same in the process that was called, which keeps its name and its arguments. Nothing but
+/// system calls of its own may have been done in it so far: it will fork.
+pub fn hold_here(args: &[OsString]) -> u8 {
+    keep(args, Birth::Called)
+}
+
+fn keep(args: &[OsString], birth: Birth) -> u8 {
+    let left = upgrade::left(args);
+    let held = left.and_then(|(left, args)| Keeper::start(args, birth, left)?.hold());
     match held {
         Ok(code) => code,
         Err(error) => {
@@ -121,6 +158,9 @@ struct Keeper {
     sweep_due: bool,
     /// All services are being stopped for good.
     ending: bool,
+    /// How we came to be, and whether the front, if there was one, has ended.
+    birth: Birth,
+    front_gone: bool,
     done: Option<u8>,
     args: Vec<OsString>,
     /// How the last upgrade went.
@@ -130,8 +170,8 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn start(args: &[OsString], left: Option<Left>) -> io::Result<Keeper> {
-        match (Keeper::new(args), left) {
+    fn start(args: &[OsString], birth: Birth, left: Option<Left>) -> io::Result<Keeper> {
+        match (Keeper::new(args, birth), left) {
             (Ok(mut keeper), Some(left)) => {
                 keeper.take_over(left, clock::monotonic_ns());
                 Ok(keeper)
@@ -141,8 +181,10 @@ impl Keeper {
         }
     }
 
-    fn new(args: &[OsString]) -> io::Result<Keeper> {
-        let _ = nix::sys::prctl::set_name(c"outlast-keeper");
+    fn new(args: &[OsString], birth: Birth) -> io::Result<Keeper> {
+        if birth != Birth::Called {
+            let _ = nix::sys::prctl::set_name(c"outlast-keeper");
+        }
         let placeholders = occupy_low_descriptors()?;
         let nofile = fds::raise_nofile(NOFILE_WANTED);
         // PIDs of orphans come to us, not to init: what a service leaves behind stays within reach.
@@ -150,16 +192,16 @@ impl Keeper {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
-        let wanted = [
-            SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
-        ];
-        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
+        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, birth.signals())?;
         // Whoever started us may have blocked them, and that is inherited through an exec.
         SigSet::empty().thread_set_mask()?;
+        if birth == Birth::Fronted {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGUSR1)?;
+        }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Signals.pack());
         epoll.add(signals.get_read(), interest)?;
-        let workshop = Workshop::new(nofile, placeholders)?;
+        let workshop = Workshop::new(nofile, placeholders, birth != Birth::Named)?;
         let deputy = Deputy::new(args);
         Ok(Keeper {
             epoll,
@@ -171,6 +213,8 @@ impl Keeper {
             vigil: Vigil::default(),
             sweep_due: false,
             ending: false,
+            birth,
+            front_gone: false,
             done: None,
             args: args.to_vec(),
             outcome: Outcome::None,
@@ -286,6 +330,9 @@ impl Keeper {
     fn catch(&mut self) {
         let pending: Vec<i32> = self.signals.pending().collect();
         for signal in pending {
+            if signal == SIGUSR1 && self.birth == Birth::Fronted {
+                self.front_gone = true;
+            }
             if signal == SIGCHLD {
                 self.sweep_due = true;
             } else if let Some(bit) = u32::try_from(signal)
@@ -426,6 +473,12 @@ impl Keeper {
                     say("a service with a live process is not forgotten");
                 }
             }
+            ToKeeper::Adopt { key, pid } => {
+                if let Some(pidfd) = fds.pop() {
+                    self.workshop
+                        .adopt(key, pid, pidfd, &mut self.book, &self.epoll);
+                }
+            }
             ToKeeper::Ending => self.ending = true,
             ToKeeper::Done { code } => self.done = Some(code),
             ToKeeper::Listen { dev, ino } => {
@@ -467,9 +520,11 @@ impl Keeper {
         if self.trial.is_some() {
             self.deputy.owe(Owed::Record(FromKeeper::StillThere));
         }
-        if self.ending {
-            let signal = u8::try_from(SIGTERM).unwrap_or(15);
-            self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+        // What a predecessor was told and its successor has to know as well.
+        for (told, signal) in [(self.front_gone, SIGUSR1), (self.ending, SIGTERM)] {
+            if let (true, Ok(signal)) = (told, u8::try_from(signal)) {
+                self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+            }
         }
     }
 }

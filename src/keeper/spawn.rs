@@ -25,12 +25,18 @@ pub struct Workshop {
     nofile_services: (u64, u64),
     nofile_ours: (u64, u64),
     oom: Oom,
+    /// Children get signals ignored that were ignored when we were called (nohup(1)).
+    keep_ignored: bool,
     /// Keep the numbers 3 and 4 free for children.
     _placeholders: Vec<OwnedFd>,
 }
 
 impl Workshop {
-    pub fn new(nofile: (u64, u64), placeholders: Vec<OwnedFd>) -> io::Result<Workshop> {
+    pub fn new(
+        nofile: (u64, u64),
+        placeholders: Vec<OwnedFd>,
+        keep_ignored: bool,
+    ) -> io::Result<Workshop> {
         let null = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -41,6 +47,7 @@ impl Workshop {
             nofile_services: nofile,
             nofile_ours: getrlimit(Resource::RLIMIT_NOFILE)?,
             oom: Oom::claim(),
+            keep_ignored,
             _placeholders: placeholders,
         })
     }
@@ -67,6 +74,7 @@ impl Workshop {
             argv,
             environment: &self.environment,
             session: true,
+            keep_ignored: false,
             directory: None,
             standard: [Some(self.null.as_fd()), None, None],
             extra: Some(link),
@@ -109,9 +117,29 @@ impl Workshop {
                 pidfd,
                 forked_ns,
                 stage: Stage::Starting { report },
+                adopted: false,
             },
         );
         Ok(())
+    }
+
+    /// Books a living process that another keeper has started.
+    pub fn adopt(&self, key: Key, pid: i32, pidfd: OwnedFd, book: &mut Book, epoll: &Epoll) {
+        let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Process(key).pack());
+        if book.process(key).is_some() || epoll.add(&pidfd, interest).is_err() {
+            super::say("a process that was to be taken over is not; it goes on by itself");
+            return;
+        }
+        book.hold(
+            key,
+            Process {
+                pid: Pid::from_raw(pid),
+                pidfd: Some(pidfd),
+                forked_ns: clock::monotonic_ns(),
+                stage: Stage::Alive,
+                adopted: true,
+            },
+        );
     }
 
     fn fork(
@@ -156,6 +184,7 @@ impl Workshop {
             argv: &argv,
             environment: &self.environment,
             session: spawn.session,
+            keep_ignored: self.keep_ignored,
             directory: directory.as_ref().map(AsFd::as_fd),
             standard: [stdin.fd(), stdout.fd(), stderr.fd()],
             extra: extra.as_ref().map(AsFd::as_fd),

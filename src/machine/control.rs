@@ -30,7 +30,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    fn letter(self) -> u8 {
+    pub(super) fn letter(self) -> u8 {
         match self {
             Job::Start => b'u',
             Job::Stop { .. } => b't',
@@ -251,6 +251,9 @@ impl Service {
         self.control_overdue = false;
         turn.cancel(Timer::Control);
         self.resume(turn, done);
+        if self.control.is_none() {
+            self.resume_finish(turn);
+        }
     }
 
     pub(super) fn control_due(&mut self, turn: &mut Turn) {
@@ -502,6 +505,21 @@ mod tests {
         assert!(rig.view().paused_flag && !rig.view().paused);
         rig.spawned(Role::Run);
         assert!(!rig.view().paused_flag);
+    }
+
+    #[test]
+    fn under_runits_rule_finish_waits_for_control_x() {
+        let mut rig = with_control(Spec {
+            has_finish: true,
+            ..runit()
+        });
+        rig.say(Command::Exit);
+        rig.spawned(Role::Control);
+        assert_eq!(rig.exits(Role::Control, 1), [TERM, CONT, ask(b'x')]);
+        rig.spawned(Role::Control);
+        assert_eq!(rig.exits(Role::Run, 0), []);
+        let finish = Action::Spawn(Program::Finish { code: 0, status: 0 });
+        assert_eq!(rig.exits(Role::Control, 0), [finish]);
     }
 
     #[test]

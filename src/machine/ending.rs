@@ -231,6 +231,11 @@ impl Service {
                 self.enter(turn, State::Finishing(Finishing::Undefined));
             }
             Some(spec) if spec.has_finish && spec.kind == Kind::Service => {
+                // runsv takes note of the end only when control/d or control/x is through.
+                let told = self.control.is_none() || self.control_overdue;
+                if spec.restart.rule == Rule::Runit && !told {
+                    return self.enter(turn, State::Finishing(Finishing::Undefined));
+                }
                 self.finish_overdue = false;
                 if self.finish.is_none() {
                     self.finish = Proc::Asked;
@@ -259,6 +264,8 @@ impl Service {
     pub(super) fn finish_spawned(&mut self, turn: &mut Turn, pid: Pid) {
         let killed = self.finish_overdue || self.state != State::Finishing(Finishing::Running);
         self.finish = Proc::Alive(pid);
+        // runsv clears its flags at each start, that of finish included.
+        self.paused = false;
         if killed {
             turn.act(Action::Signal {
                 role: Role::Finish,

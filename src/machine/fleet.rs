@@ -164,6 +164,7 @@ impl Fleet {
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
             | Event::Exited { .. }
+            | Event::Vanished { .. }
             | Event::Leftovers(_)
             | Event::Timer(_) => false,
         };
@@ -253,6 +254,12 @@ impl Fleet {
     /// The newest definition; a live run may have been started by an older one.
     pub fn spec(&self, id: ServiceId) -> Option<&Spec> {
         self.services.get(&id)?.service.spec.as_deref()
+    }
+
+    /// The letter of the control script that is asked now.
+    pub fn asks_about(&self, id: ServiceId) -> Option<u8> {
+        let service = &self.services.get(&id)?.service;
+        service.job.map(|job| job.letter())
     }
 
     /// The service that reads this one's output.

@@ -10,7 +10,9 @@ use super::control::Job;
 use super::restart::{BackOff, Jitter};
 use super::spec::{Kind, Spec, Stop};
 use super::view::{DownReason, LastExit, Phase, Want};
-use super::vocab::{Action, Event, Failure, Leftover, Notice, Pid, Program, Role, Tick, Timer};
+use super::vocab::{
+    Action, Event, Exit, Failure, Leftover, Notice, Pid, Program, Role, Tick, Timer,
+};
 use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
@@ -74,7 +76,8 @@ pub(super) enum Ended {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Finishing {
-    /// After a restore, before the directory was read: whether there is a `finish` isn't known.
+    /// After a restore, before the directory was read: whether there is a `finish` isn't known. Or,
+    /// under runit's rule, a control script has not ended yet.
     Undefined,
     Running,
 }
@@ -293,6 +296,12 @@ impl Service {
                 Role::Finish => service.finish_exited(turn, exit),
                 Role::Check => service.check_ended(turn, exit.success()),
                 Role::Control => service.control_exited(turn, exit),
+            },
+            Event::Vanished { role } => match role {
+                Role::Run => service.run_ended(turn, None),
+                Role::Finish => service.finish_exited(turn, Exit::Code(0)),
+                Role::Check => service.check_ended(turn, false),
+                Role::Control => service.control_failed(turn),
             },
             Event::Leftovers(leftovers) => service.left(turn, leftovers),
             Event::Timer(timer) => match timer {

@@ -145,6 +145,14 @@ enum Flag {
 }
 
 impl Snapshot {
+    /// Takes back an `exit`: what was asked of a supervisor that is no more does not bind the one
+    /// that takes over.
+    pub fn stay(&mut self) {
+        if self.want == Wish::Exit {
+            self.want = Wish::Up;
+        }
+    }
+
     fn has(&self, flag: Flag) -> bool {
         self.flags & flag as u16 != 0
     }

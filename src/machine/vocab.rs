@@ -257,6 +257,10 @@ pub enum Event {
         role: Role,
         exit: Exit,
     },
+    /// It has ended, and how nobody could see: it was another keeper's child.
+    Vanished {
+        role: Role,
+    },
     /// Who is left of the scope after [`Action::Sweep`]; empty when nobody is. Comes at once after
     /// a sweep, and again when the last of those named has gone.
     Leftovers(Vec<Leftover>),

@@ -4,11 +4,13 @@
 
 pub mod clock;
 pub mod fds;
+pub mod identity;
 pub mod limits;
 pub mod paths;
 pub mod pidfd;
 pub mod step;
 pub mod users;
+pub mod wording;
 
 /// For what people put into a pipeline: a reader that goes ends it.
 pub use crate::sys::default_sigpipe;

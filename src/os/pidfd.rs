@@ -32,3 +32,9 @@ impl AsFd for PidFd {
         self.0.as_fd()
     }
 }
+
+impl From<PidFd> for OwnedFd {
+    fn from(pidfd: PidFd) -> OwnedFd {
+        pidfd.0
+    }
+}

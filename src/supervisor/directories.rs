@@ -2,6 +2,7 @@
 
 use super::disk::{Job, News, Opened};
 use super::hear::key;
+use super::manner::Manner;
 use super::place::Place;
 use super::vocab::{Event, Failure, Role, ServiceId};
 use super::watched::Woken;
@@ -9,11 +10,14 @@ use super::{ADOPTIONS_MAX, Supervisor, WAITING_MAX, disk};
 use crate::ipc::wire::{SLOT_LOCK, ToKeeper};
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
+use crate::os::wording;
 use crate::svdir::load::{Definition, Findings};
 use crate::svdir::scan::Scan;
 use crate::svdir::supervise::OpenError;
+use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 impl Supervisor {
     pub fn news(&mut self, news: News) {
@@ -24,8 +28,17 @@ impl Supervisor {
                 tracing::warn!("cannot read {dir}: {error}; services go on as they are");
             }
             News::Opened { id, opened } => self.opened(id, opened),
+            News::Forgotten { id } => self.forgotten(id),
             News::Unreadable { id, error } => {
                 self.adopting.remove(&id);
+                if self.settings.manner.is_runit() {
+                    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                    let cause = wording::cause(errno);
+                    self.complain(
+                        id,
+                        &format!("fatal: unable to change to directory: {cause}"),
+                    );
+                }
                 let reason = format!("cannot open its directory: {error}");
                 self.queue.push_back((id, Event::Invalid(reason)));
             }
@@ -43,6 +56,11 @@ impl Supervisor {
             News::Examined(found) => self.examined(found),
             News::Settled { ticket } => self.settled(ticket),
             News::Unwritable { id, error } => {
+                if self.settings.manner.is_runit() {
+                    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                    let cause = wording::cause(errno);
+                    self.complain(id, &format!("warning: unable to write supervise: {cause}"));
+                }
                 if let Some(place) = self.places.get_mut(&id) {
                     let text = format!("cannot write its supervise directory: {error}");
                     tracing::warn!(service = &*place.name, "{text}; sv shows an old state");
@@ -54,7 +72,7 @@ impl Supervisor {
     }
 
     fn scanned(&mut self, scan: &Scan) {
-        if !matches!(self.stage, super::Stage::Serving) {
+        if !matches!(self.stage, super::Stage::Serving) || self.runit.is_leaving() {
             return;
         }
         for (name, why) in &scan.odd {
@@ -82,7 +100,8 @@ impl Supervisor {
         let wary = self.caution.begins();
         for found in &scan.found {
             let known = self.fleet.by_name(&found.name);
-            if known.is_none() && self.desk.let_go.contains(&found.name) {
+            let held_back = self.desk.let_go.contains(&found.name) || self.runit.rests(&found.name);
+            if known.is_none() && held_back {
                 continue;
             }
             let new = known.is_none();
@@ -91,6 +110,9 @@ impl Supervisor {
                 continue;
             };
             let inode = Some((found.dev, found.ino));
+            if *place.title != *found.title {
+                place.title = found.title.as_str().into();
+            }
             let adopted = place.inode.is_some();
             // It was on its way out, or another directory stands under its name.
             let changed = place.removed || place.inode != inode;
@@ -121,7 +143,7 @@ impl Supervisor {
                 self.disk.give(Job::Adopt {
                     id,
                     name: place.name.to_string(),
-                    held: place.locked,
+                    held: place.locked || matches!(self.settings.manner, Manner::Runsv { .. }),
                     trust,
                 });
             }
@@ -133,6 +155,7 @@ impl Supervisor {
         let dir = self.settings.dir.join(name);
         let place = Box::new(Place::new(name, main, &dir));
         self.places.insert(id, place);
+        self.runit.has_one();
         self.entrust(id);
         id
     }
@@ -145,6 +168,7 @@ impl Supervisor {
         match opened {
             Ok(opened) => {
                 place.directory = Some(opened.directory);
+                place.dir = Arc::new(opened.dir);
                 let control = opened.fifos.control;
                 if let Err(error) = self.watched.add(&control, Woken::Fifo(id)) {
                     tracing::warn!(
@@ -163,7 +187,16 @@ impl Supervisor {
                     };
                     let _ = self.keeper.send(&store, &[lock.as_fd()]);
                 }
+                if let Some(left) = opened.left {
+                    self.take_over(id, left);
+                }
                 self.mark(id);
+            }
+            Err(error) if self.settings.manner.is_runit() => {
+                let words = error.as_runsv(place.main.is_some());
+                self.complain(id, &format!("fatal: {words}"));
+                self.queue.push_back((id, Event::Invalid(words)));
+                return;
             }
             Err(error @ OpenError::Locked(_)) => {
                 let reason = error.to_string();
@@ -178,7 +211,7 @@ impl Supervisor {
                     "{text}; it runs, but sv can't see it"
                 );
                 place.supervise_trouble = Some(text);
-                place.directory = disk::open_directory(&place.dir).ok();
+                place.directory = disk::open_directory(&place.dir).ok().map(Arc::new);
             }
         }
         let place = self.places.get_mut(&id);
@@ -191,7 +224,7 @@ impl Supervisor {
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
-        let definition = match loaded {
+        let mut definition = match loaded {
             Ok(definition) => definition,
             Err(findings) => {
                 self.desk.findings.insert(id, findings.text.clone());
@@ -209,11 +242,16 @@ impl Supervisor {
             }
         }
         place.warnings = definition.warnings;
+        // runsv reads the output until it ends, though its log/ may have gone.
+        let kept = self.settings.manner.is_runit() && self.fleet.log_of(id).is_some();
+        definition.spec.has_log_service |= kept;
         self.prepare_output(id, &definition.spec);
         self.queue
             .push_back((id, Event::Defined(Box::new(definition.spec))));
         self.queue.push_back((id, Event::Touched));
-        self.log_service(id, definition.log);
+        if definition.log.is_some() || !kept {
+            self.log_service(id, definition.log);
+        }
         self.mark(id);
     }
 
@@ -234,7 +272,8 @@ impl Supervisor {
                 };
                 if place.directory.is_none() {
                     // Its directory is opened first.
-                    let held = place.locked;
+                    let held_for_us = Manner::Runsv { log_held: true };
+                    let held = place.locked || self.settings.manner == held_for_us;
                     if place.waiting.replace(Box::new(spec)).is_some() {
                         return;
                     }

@@ -4,9 +4,11 @@
 //! reasons of failed starts (which looks at files). The supervisor hands it jobs and takes news;
 //! status files are handed over by service, the newest replacing one not yet written.
 
+use super::Settings;
 use super::vocab::{Failure, ServiceId};
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
+use crate::svdir::left::{Left, Living};
 use crate::svdir::load::{Definition, Findings};
 use crate::svdir::scan::Scan;
 use crate::svdir::status::Status;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 mod hand;
+mod runit;
 mod trust;
 
 pub use trust::Trust;
@@ -58,6 +61,15 @@ pub enum Job {
         name: String,
         id: ServiceId,
     },
+    /// A line for stderr; about a script only if that is there and executable by its owner.
+    Say {
+        line: String,
+        script: Option<PathBuf>,
+    },
+    /// Scan no more.
+    Rest,
+    /// The keeper has gone: write only where nobody has taken its place.
+    Bereft,
     Explain {
         id: ServiceId,
         pid: i32,
@@ -105,6 +117,10 @@ pub enum News {
     },
     /// Of another thread: whether a binary is fit to take over.
     Examined(Result<OwnedFd, String>),
+    /// The last status of a service is written, and nothing of it is used any more.
+    Forgotten {
+        id: ServiceId,
+    },
     /// `supervise/` could not be written; told once until it can be again.
     Unwritable {
         id: ServiceId,
@@ -114,10 +130,14 @@ pub enum News {
 
 /// Descriptors of a service directory and its `supervise/`.
 pub struct Opened {
-    pub directory: OwnedFd,
+    pub directory: Arc<OwnedFd>,
+    /// By this its files are reached.
+    pub dir: PathBuf,
     pub fifos: Fifos,
     /// None when the keeper holds it already.
     pub lock: Option<OwnedFd>,
+    /// What lives of it, left by a supervisor under another keeper.
+    pub left: Option<Left>,
 }
 
 /// A status to be written, and where.
@@ -126,6 +146,16 @@ pub struct Write {
     pub status: Status,
     /// For `supervise/down`; None leaves it.
     pub down: Option<bool>,
+    /// For a successor under another keeper.
+    pub record: Record,
+}
+
+/// What is done about the record of what lives.
+pub enum Record {
+    /// `outlast supervise` has none yet.
+    None,
+    Nobody,
+    Living(Box<Living>),
 }
 
 type Writes = Arc<Mutex<BTreeMap<ServiceId, Write>>>;
@@ -142,14 +172,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn start(scan_dir: PathBuf) -> io::Result<Disk> {
+    pub fn start(settings: &Settings) -> io::Result<Disk> {
         let (jobs, todo) = std::sync::mpsc::channel();
         let (tell, news) = mpsc::unbounded_channel();
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
         let writes = Writes::default();
-        let hand = Hand::new(todo, tell.clone(), ear, Arc::clone(&writes), scan_dir)?;
+        let hand = Hand::new(todo, tell.clone(), ear, Arc::clone(&writes), settings)?;
         let thread = std::thread::Builder::new()
             .name("outlast-disk".into())
             .stack_size(256 * 1024)
@@ -187,6 +217,9 @@ impl Disk {
             }
             Job::Release
             | Job::Forget { .. }
+            | Job::Say { .. }
+            | Job::Rest
+            | Job::Bereft
             | Job::Explain { .. }
             | Job::Settle { .. }
             | Job::End => {}

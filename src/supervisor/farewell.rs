@@ -83,6 +83,7 @@ impl Supervisor {
     pub fn advance(&mut self) {
         let now = self.now();
         match &self.stage {
+            Stage::Serving if self.is_over_as_runit() => self.stage = Stage::Over { code: 0 },
             Stage::Serving | Stage::Over { .. } => {}
             Stage::Stopping { since } => {
                 if self.fleet.is_empty() && self.queue.is_empty() {
@@ -199,7 +200,9 @@ impl Supervisor {
         if let Some(cgroups) = &self.cgroups {
             cgroups.clean();
         }
-        if super::door::identity(&self.settings.socket) == self.socket_identity {
+        if self.socket_identity.is_some()
+            && super::door::identity(&self.settings.socket) == self.socket_identity
+        {
             let _ = std::fs::remove_file(&self.settings.socket);
         }
         tracing::info!("everything has ended; good-bye");

@@ -3,12 +3,14 @@
 use super::disk::Job;
 use super::place::{Place, role_number, role_of};
 use super::standing::Blob;
-use super::vocab::{Action, Command, Event, Exit, Failure, Pid, Role, ServiceId, Signal};
+use super::vocab::{
+    Action, Command, Event, Exit, Failure, FailureClass, Pid, Role, ServiceId, Signal,
+};
 use super::watched::Woken;
 use super::{Supervisor, cgroups, quarantine};
 use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{
-    FromKeeper, Held, Key, ROLES, SCRIBE, SLOT_LOCK, SLOT_PIPE, Standing, ToKeeper,
+    FromKeeper, Held, Key, ROLES, SCRIBE, SLOT_LOCK, SLOT_PIPE, STATUS_UNSEEN, Standing, ToKeeper,
 };
 use crate::launch::report;
 use crate::os::step::Step;
@@ -23,7 +25,11 @@ impl Supervisor {
             FromKeeper::Welcome(welcome) => {
                 self.keeper_pid = welcome.keeper;
                 self.last_upgrade = welcome.upgrade;
-                self.caution = quarantine::Caution::after(welcome.crashes, welcome.calm_until_ns);
+                // runsv knows no service.toml, and nobody could release anything from there.
+                if !self.settings.manner.is_runit() {
+                    let (crashes, calm) = (welcome.crashes, welcome.calm_until_ns);
+                    self.caution = quarantine::Caution::after(crashes, calm);
+                }
                 self.cgroups = cgroups::Cgroups::find(welcome.keeper);
                 if welcome.starts > 1 {
                     tracing::warn!("the supervisor was started again; services went on meanwhile");
@@ -63,7 +69,11 @@ impl Supervisor {
                 {
                     place.usage = Some(usage);
                 }
-                self.exited(key, pid, Exit::from_wait_status(status));
+                if status == STATUS_UNSEEN {
+                    self.vanished(key, pid);
+                } else {
+                    self.exited(key, pid, Exit::from_wait_status(status));
+                }
             }
             FromKeeper::Fetched { id, slot, .. } => self.fetched(id, slot, attached.pop()),
             FromKeeper::Caught { signal } => self.caught(signal),
@@ -97,12 +107,15 @@ impl Supervisor {
         place.definition = blob.definition;
         place.piped = slots & (1 << SLOT_PIPE) != 0;
         place.locked = slots & (1 << SLOT_LOCK) != 0;
+        place.pipe = blob.pipe;
+        place.restored = true;
+        self.runit.has_one();
         let mut alive = Vec::new();
         for (number, held) in (0u8..).zip(held) {
             if let (Some(role), Standing::Starting | Standing::Alive | Standing::Ended) =
                 (role_of(number), held.standing)
             {
-                place.set_alive(role, Some(held.pid));
+                place.took(role, held.pid);
                 place.sessions.push(held.pid);
                 alive.push((role, Pid(held.pid)));
             }
@@ -126,7 +139,7 @@ impl Supervisor {
             return;
         };
         if let Some(place) = self.places.get_mut(&id) {
-            place.set_alive(role, Some(pid));
+            place.took(role, pid);
             if role == Role::Run || role == Role::Finish {
                 place.sessions.push(pid);
             }
@@ -163,6 +176,18 @@ impl Supervisor {
             return self.exited(key, pid, Exit::Code(EXEC_FAILED));
         }
         place.set_alive(role, None);
+        if self.settings.manner.is_runit() {
+            self.cannot_start(id, role, step, errno);
+            let class = FailureClass::Passing;
+            let failure = Failure {
+                step,
+                errno,
+                detail,
+                class,
+            };
+            self.final_event(id, Event::SpawnFailed { role, failure }, key, pid);
+            return self.settle();
+        }
         let spec = self.fleet.spec(id).cloned().unwrap_or_default();
         let known = Step::from_number(step).unwrap_or(Step::Prepare);
         let class = report::classify(known, errno, &spec.start);
@@ -216,6 +241,17 @@ impl Supervisor {
         self.final_event(id, Event::Exited { role, exit }, key, pid);
     }
 
+    /// Another keeper's child has ended; how, nobody here could see.
+    fn vanished(&mut self, key: Key, pid: i32) {
+        let (id, Some(role)) = (ServiceId(key.id), role_of(key.role)) else {
+            return;
+        };
+        if let Some(place) = self.places.get_mut(&id) {
+            place.set_alive(role, None);
+        }
+        self.final_event(id, Event::Vanished { role }, key, pid);
+    }
+
     /// An event after which the keeper may forget a process. The order makes a death of ours
     /// harmless at any point: first the new state is with the keeper, then the old process is
     /// acknowledged, then what follows is asked for.
@@ -259,6 +295,9 @@ impl Supervisor {
     }
 
     fn caught(&mut self, signal: u8) {
+        if self.settings.manner.is_runit() {
+            return self.caught_as_runit(Signal(signal));
+        }
         match Signal(signal) {
             Signal::TERM | Signal::INT => self.told_to_end(Signal(signal)),
             Signal::HUP | Signal::ALRM => {
@@ -351,6 +390,8 @@ mod tests {
             log_root: dir.join("log"),
             quiet: true,
             dir: dir.to_path_buf(),
+            manner: crate::supervisor::manner::Manner::Own,
+            title: String::new(),
         };
         let keeper = KeeperLink::new(ours).expect("a link");
         let (_, asks) = tokio::sync::mpsc::unbounded_channel();
@@ -358,6 +399,7 @@ mod tests {
         let blob = Blob {
             name: "web".into(),
             main: None,
+            pipe: None,
             sessions: Vec::new(),
             definition: None,
             snapshot: serde_json::from_str::<Snapshot>(r#"{"n":"web"}"#).expect("a snapshot"),

@@ -16,12 +16,14 @@ pub mod fitness;
 mod hear;
 mod leftovers;
 mod link;
+pub mod manner;
 mod output;
 mod pen;
 mod perform;
 mod place;
 mod quarantine;
 mod requests;
+mod runit;
 mod show;
 mod standing;
 mod story;
@@ -40,10 +42,12 @@ use disk::{Disk, Job};
 use door::{Ask, DoorError, Opened};
 use farewell::Stage;
 use link::KeeperLink;
+use manner::Manner;
 use pen::Pen;
 use place::Place;
 use quarantine::Caution;
 use requests::Desk;
+use runit::Runit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -74,11 +78,17 @@ pub struct Settings {
     /// Services' output does not go to stdout as well.
     pub quiet: bool,
     pub dir: PathBuf,
+    pub manner: Manner,
+    /// The directory as the user named it, for runit's messages.
+    pub title: String,
 }
 
 impl Settings {
     /// `supervise --socket PATH --log-root DIR [--quiet] DIR`, as `cli` writes it.
     pub fn read(args: &[OsString]) -> Option<Settings> {
+        if let Some(settings) = manner::read(args) {
+            return Some(settings);
+        }
         let mut args = args.iter();
         let (mut socket, mut log_root, mut quiet, mut dir) = (None, None, false, None);
         (args.next()? == "supervise").then_some(())?;
@@ -95,6 +105,8 @@ impl Settings {
             log_root: log_root?,
             quiet,
             dir: dir?,
+            manner: Manner::Own,
+            title: String::new(),
         })
     }
 }
@@ -106,10 +118,13 @@ pub fn main(args: &[OsString]) -> u8 {
         eprintln!("outlast-super: only the keeper starts me; run: outlast supervise DIR");
         return 2;
     };
-    let (_diagnostics, trouble) = diagnostics::start(&settings.log_root);
-    if let Some(trouble) = trouble {
-        tracing::warn!("{trouble}");
-    }
+    let _diagnostics = (!settings.manner.is_runit()).then(|| {
+        let (diagnostics, trouble) = diagnostics::start(&settings.log_root);
+        if let Some(trouble) = trouble {
+            tracing::warn!("{trouble}");
+        }
+        diagnostics
+    });
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -132,6 +147,12 @@ async fn serve(settings: Settings, keeper: OwnedFd) -> io::Result<u8> {
     let version = wire::VERSION;
     keeper.send(&ToKeeper::Hello { version }, &[])?;
     let (welcome, socket) = keeper.welcome().await?;
+    if settings.manner.is_runit() {
+        let (_tell, asks) = mpsc::unbounded_channel();
+        let mut supervisor = Supervisor::new(settings, keeper, asks)?;
+        supervisor.hear(FromKeeper::Welcome(welcome), Vec::new());
+        return supervisor.run().await.map(|_| 0);
+    }
     let left = socket.map(|socket| door::Left {
         socket,
         identity: (welcome.dev, welcome.ino),
@@ -230,6 +251,8 @@ struct Supervisor {
     successor: Option<OwnedFd>,
     /// The socket as we made it.
     socket_identity: Option<(u64, u64)>,
+    /// What only runsv and runsvdir have.
+    runit: Runit,
 }
 
 impl Supervisor {
@@ -240,7 +263,7 @@ impl Supervisor {
     ) -> io::Result<Supervisor> {
         let socket_identity = door::identity(&settings.socket);
         Ok(Supervisor {
-            disk: Disk::start(settings.dir.clone())?,
+            disk: Disk::start(&settings)?,
             settings,
             keeper,
             keeper_pid: nix::unistd::getppid().as_raw(),
@@ -266,6 +289,7 @@ impl Supervisor {
             caution: Caution::default(),
             successor: None,
             socket_identity,
+            runit: Runit::default(),
         })
     }
 
@@ -282,7 +306,9 @@ impl Supervisor {
                 Some(ask) = self.asks.recv(), if self.booked => self.ask(ask),
                 () = sleep_until(deadline) => {}
             }
-            self.turn()?;
+            if let Err(error) = self.turn() {
+                return self.bereft(error);
+            }
             if let Stage::Over { code } = self.stage {
                 self.leave(code).await?;
                 return Ok(End::Done);
@@ -319,6 +345,7 @@ impl Supervisor {
         let outs = self.fleet.due(now);
         self.perform_all(outs);
         self.settle();
+        self.look_for_rested();
         self.adopt_some();
         self.attach_some();
         self.advance();
@@ -364,6 +391,7 @@ impl Supervisor {
             self.stage.deadline(),
             self.desk.deadline(),
             self.pen.deadline(),
+            self.runit.deadline(),
         ];
         all.into_iter().flatten().min()
     }

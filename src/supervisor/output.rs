@@ -23,11 +23,16 @@ impl Supervisor {
         if spec.kind == Kind::Log {
             return;
         }
+        let runit = self.settings.manner.is_runit();
+        if runit && !spec.has_log_service {
+            return;
+        }
         let mut fresh = None;
         if !place.piped {
             match fds::pipe_held() {
                 Ok(pipe) => {
                     place.piped = true;
+                    place.pipe = nix::sys::stat::fstat(&pipe).ok().map(|it| it.st_ino);
                     let store = ToKeeper::Store {
                         id: id.0,
                         slot: SLOT_PIPE,

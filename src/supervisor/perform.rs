@@ -1,6 +1,7 @@
 //! The machine's actions, carried out.
 
 use super::hear::key;
+use super::manner::Manner;
 use super::place::Place;
 use super::vocab::{Action, Notice, Program, Role, ServiceId};
 use super::{Supervisor, cgroups, leftovers, words};
@@ -89,8 +90,13 @@ impl Supervisor {
         let record = ToKeeper::Spawn(Spawn {
             key: key(id, role),
             what,
-            session: true,
-            streams: streams(id, place, &spec, role),
+            session: self.settings.manner.new_session(),
+            streams: match self.settings.manner {
+                Manner::Own => streams(id, place, &spec, role),
+                Manner::Runsv { .. } | Manner::Runsvdir { .. } => {
+                    streams_as_runsv(id, place, &spec)
+                }
+            },
             directory: true,
             extra: sheet.is_some(),
         });
@@ -166,6 +172,9 @@ impl Supervisor {
         let Some(place) = self.places.remove(&id) else {
             return;
         };
+        if self.settings.manner.is_runit() {
+            return self.part(id, place);
+        }
         if self.pen.attached.remove(&id.0).is_some() {
             self.pen.send(&ToScribe::Detach { id: id.0 }, None);
         }
@@ -242,6 +251,17 @@ fn streams(id: ServiceId, place: &Place, spec: &Spec, role: Role) -> [Stream; 3]
         pipe
     };
     [Stream::Null, stdout, stderr]
+}
+
+/// Input and error output are runsv's own, output as well unless there is a log service.
+fn streams_as_runsv(id: ServiceId, place: &Place, spec: &Spec) -> [Stream; 3] {
+    match place.main {
+        Some(main) => [Stream::PipeOut(main.0), Stream::Keep, Stream::Keep],
+        None if place.piped && spec.has_log_service => {
+            [Stream::Keep, Stream::PipeIn(id.0), Stream::Keep]
+        }
+        None => [Stream::Keep; 3],
+    }
 }
 
 fn write_plan(plan: &Plan) -> std::io::Result<OwnedFd> {

@@ -5,6 +5,7 @@ use super::vocab::{Role, ServiceId};
 use crate::ipc::wire::Usage;
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
+use crate::os::identity::Identity;
 use nix::fcntl::OFlag;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,15 +14,19 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Place {
     pub name: Arc<str>,
+    /// What runsvdir finds it as; its name is a number that stays when it is renamed.
+    pub title: Arc<str>,
     /// Set for a log service: whose.
     pub main: Option<ServiceId>,
     /// As found below the scan directory; a log service's ends in `/log`.
     pub dir: Arc<PathBuf>,
-    pub directory: Option<OwnedFd>,
+    pub directory: Option<Arc<OwnedFd>>,
     pub control: Option<OwnedFd>,
     pub ok: Option<OwnedFd>,
     /// The keeper holds a pipe for its output.
     pub piped: bool,
+    /// The inode of that pipe.
+    pub pipe: Option<u64>,
     /// The keeper holds the lock of its `supervise/`.
     pub locked: bool,
     /// The scribe reads the pipe.
@@ -30,8 +35,14 @@ pub struct Place {
     pub inode: Option<(u64, u64)>,
     /// A scan did not find it and its definition has not been read since; it is on its way out.
     pub removed: bool,
+    /// Our predecessor left it in the keeper's book.
+    pub restored: bool,
     /// Living processes by role.
     pub alive: [Option<i32>; 4],
+    /// Of run and finish: which processes those numbers mean.
+    pub identities: [Option<Identity>; 2],
+    /// runit's flag as last written.
+    pub paused: bool,
     /// Sessions that processes of it were started in and that may have members left.
     pub sessions: Vec<i32>,
     /// Descendants seen before a stop, for the scope `tree` without a cgroup.
@@ -89,6 +100,7 @@ impl Place {
     pub fn new(name: &str, main: Option<ServiceId>, dir: &Path) -> Place {
         Place {
             name: Arc::from(name),
+            title: Arc::from(name),
             main,
             dir: Arc::new(dir.to_owned()),
             ..Place::default()

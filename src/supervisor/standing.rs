@@ -15,6 +15,9 @@ pub struct Blob {
     pub name: String,
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub main: Option<u32>,
+    /// The inode of its log pipe.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub pipe: Option<u64>,
     #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<i32>,
     /// Fingerprint of its definition, and since when that has been in force (CLOCK_MONOTONIC).
@@ -36,6 +39,7 @@ impl Supervisor {
         let blob = Blob {
             name: place.name.to_string(),
             main: place.main.map(|main| main.0),
+            pipe: place.pipe,
             sessions: place.sessions.clone(),
             definition: place.definition,
             snapshot,
@@ -66,14 +70,22 @@ impl Supervisor {
                 continue;
             };
             let down = self.fleet.spec(id).map(|spec| spec.down);
+            let record = self.record(id);
             let Some(place) = self.places.get_mut(&id) else {
                 continue;
             };
             place.dirty = false;
             if place.ok.is_some() {
                 let status = show::runit_status(&view);
+                place.paused = status.paused;
                 let dir = place.dir.clone();
-                self.disk.write(id, disk::Write { dir, status, down });
+                let write = disk::Write {
+                    dir,
+                    status,
+                    down,
+                    record,
+                };
+                self.disk.write(id, write);
             }
         }
     }

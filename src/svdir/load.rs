@@ -2,7 +2,7 @@
 
 use super::findings::position;
 use super::service_toml::{self, Around, FILE_BYTES_MAX};
-use crate::machine::spec::{Kind, Spec};
+use crate::machine::spec::{Kind, Policy, Restart, Rule, Scope, Spec, Stop};
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
@@ -82,6 +82,49 @@ pub fn fingerprint(dir: &Path) -> u64 {
         }
     }
     hasher.finish()
+}
+
+/// The same directory with runsv's eyes: its own rule and no time-outs, one process and nothing of
+/// service.toml. `check` is sv's business.
+pub fn load_as_runsv(dir: &Path) -> Result<Definition, Findings> {
+    let mut unused = Vec::new();
+    let log_dir = dir.join("log");
+    let has_log_service = is_directory(&log_dir, &mut unused)?;
+    let spec = Spec {
+        down: there(&dir.join("down"))?,
+        has_finish: opens(&dir.join("finish")),
+        has_control: is_directory(&dir.join("control"), &mut unused)?,
+        has_log_service,
+        ..as_runsv()
+    };
+    let log = has_log_service.then(|| {
+        Ok(Spec {
+            kind: Kind::Log,
+            down: there(&log_dir.join("down"))?,
+            ..as_runsv()
+        })
+    });
+    Ok(Definition {
+        spec,
+        log: log.transpose()?,
+        warnings: Vec::new(),
+    })
+}
+
+fn as_runsv() -> Spec {
+    Spec {
+        stop: Stop {
+            timeout: None,
+            scope: Scope::Process,
+            finish_timeout: None,
+            ..Stop::default()
+        },
+        restart: Restart {
+            policy: Policy::Always,
+            rule: Rule::Runit,
+        },
+        ..Spec::default()
+    }
 }
 
 /// The reader of the service's output: ended by the end of its input, and after its stop time-out,

@@ -2,6 +2,8 @@
 //! name does not begin with a dot. Looks, and changes nothing.
 
 use crate::machine::spec::NAME_BYTES_MAX;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +16,8 @@ const OWN_NAME_BYTES_MAX: usize = NAME_BYTES_MAX - "/log".len();
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: String,
+    /// What people call it.
+    pub title: String,
     /// With `ino` what makes it the same directory, whatever it is called: a rename restarts
     /// nothing, and two names for one directory are one service.
     pub dev: u64,
@@ -51,6 +55,45 @@ pub fn scan(dir: &Path) -> io::Result<Scan> {
     Ok(scan)
 }
 
+/// One directory as runsvdir finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: OsString,
+    pub dev: u64,
+    pub ino: u64,
+}
+
+/// A name that can't be looked at, and the errno.
+pub type Unseen = (OsString, i32);
+
+/// What runsvdir starts a runsv for, and what it can't look at. Any name that
+/// does not begin with a dot; of two names for one directory the first.
+pub fn scan_as_runsvdir(dir: &Path) -> io::Result<(Vec<Entry>, Vec<Unseen>)> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if !name.as_bytes().starts_with(b".") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let mut seen = BTreeSet::new();
+    let (mut found, mut odd) = (Vec::new(), Vec::new());
+    for name in names {
+        match fs::metadata(dir.join(&name)) {
+            Ok(target) if target.is_dir() => {
+                let (dev, ino) = (target.dev(), target.ino());
+                if seen.insert((dev, ino)) {
+                    found.push(Entry { name, dev, ino });
+                }
+            }
+            Ok(_) => {}
+            Err(error) => odd.push((name, error.raw_os_error().unwrap_or_default())),
+        }
+    }
+    Ok((found, odd))
+}
+
 /// None: a plain file, or gone since the directory was read.
 fn look(entry: &DirEntry) -> Result<Option<Found>, String> {
     let kind = entry.file_type().map_err(|error| error.to_string())?;
@@ -75,7 +118,13 @@ fn look(entry: &DirEntry) -> Result<Option<Found>, String> {
     }
     let name = name_of(entry)?;
     let (dev, ino) = (target.dev(), target.ino());
-    Ok(Some(Found { name, dev, ino }))
+    let title = name.clone();
+    Ok(Some(Found {
+        name,
+        title,
+        dev,
+        ino,
+    }))
 }
 
 fn name_of(entry: &DirEntry) -> Result<String, String> {
@@ -118,6 +167,20 @@ mod tests {
             (target.dev(), target.ino())
         );
         assert!(scan.odd.is_empty());
+    }
+
+    #[test]
+    fn runsvdir_takes_any_name_and_each_directory_once() {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::create_dir(dir.path().join(OsStr::from_bytes(b"\xff"))).expect("bytes");
+        fs::create_dir(dir.path().join("b")).expect("b");
+        symlink("b", dir.path().join("a")).expect("link");
+        symlink("nowhere", dir.path().join("c")).expect("link");
+        fs::write(dir.path().join("file"), "").expect("file");
+        let (found, odd) = scan_as_runsvdir(dir.path()).expect("scan");
+        let names: Vec<_> = found.iter().map(|entry| entry.name.as_bytes()).collect();
+        assert_eq!(names, [&b"a"[..], b"\xff"]);
+        assert_eq!(odd, [(OsString::from("c"), nix::libc::ENOENT)]);
     }
 
     #[test]

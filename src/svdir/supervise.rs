@@ -5,6 +5,7 @@
 //! its `log/`. The files are left behind when supervision ends, as runit does it.
 
 use super::status::{State, Status, Want, encode, pid_text, stat_text};
+use crate::os::wording;
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -14,7 +15,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What is held open as long as a service is supervised.
 #[derive(Debug)]
@@ -77,6 +78,37 @@ impl fmt::Display for OpenError {
     }
 }
 
+impl OpenError {
+    /// The same as runsv says it; `log` for its log service's.
+    pub fn as_runsv(&self, log: bool) -> String {
+        let log = if log { "log/" } else { "" };
+        let named = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {
+            Some(name) if name != "supervise" => format!("{log}supervise/{name}"),
+            Some(_) | None => format!("{log}supervise"),
+        };
+        match self {
+            OpenError::Locked(path) => format!(
+                "unable to lock {}: {}",
+                named(path),
+                wording::cause(Errno::EAGAIN)
+            ),
+            OpenError::NotAFifo(path) => format!("{} exists but is not a fifo", named(path)),
+            OpenError::Io { what, path, error } => {
+                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                let cause = wording::cause(errno);
+                match *what {
+                    // runsv finds out only when it opens the first file.
+                    "make" if path.is_symlink() => {
+                        format!("unable to open {log}supervise/lock: {cause}")
+                    }
+                    "make" => format!("unable to mkdir {}: {cause}", named(path)),
+                    what => format!("unable to {what} {}: {cause}", named(path)),
+                }
+            }
+        }
+    }
+}
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |error| OpenError::Io { what, path, error }
@@ -93,6 +125,35 @@ pub fn open(dir: &Path) -> Result<Supervise, OpenError> {
     }
     let fifos = fifos(dir)?;
     Ok(Supervise { lock, fifos })
+}
+
+/// Writes the status that runsv begins with, whatever stood there before.
+pub fn write_anew(dir: &Path) -> io::Result<()> {
+    write(dir, &before_the_first_run(dir))
+}
+
+/// Waits for the lock, as runsv does for its log service's.
+pub fn wait_for_lock(dir: &Path) -> Result<OwnedFd, OpenError> {
+    let supervise = dir.join("supervise");
+    make_directory(dir, &supervise).map_err(failed("make", &supervise))?;
+    let path = supervise.join("lock");
+    let file = open_lock(&path).map_err(failed("open", &path))?;
+    file.lock().map_err(failed("lock", &path))?;
+    Ok(file.into())
+}
+
+/// The lock of a supervision that is ending, unless a successor has taken it. Its holder may be
+/// on its way out still, which takes an instant.
+pub fn lock_left(dir: &Path) -> Option<OwnedFd> {
+    let supervise = dir.join("supervise");
+    for _ in 0..20 {
+        match take_lock(&supervise) {
+            Ok(lock) => return Some(lock),
+            Err(OpenError::Locked(_)) => std::thread::park_timeout(Duration::from_millis(1)),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// What runsv writes before it starts anything, so that a `run` that calls `sv` on itself finds
@@ -156,13 +217,7 @@ const LOCK_TRIES_MAX: u32 = 4;
 fn take_lock(supervise: &Path) -> Result<OwnedFd, OpenError> {
     let path = supervise.join("lock");
     for _ in 0..LOCK_TRIES_MAX {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NONBLOCK)
-            .open(&path)
-            .map_err(failed("open", &path))?;
+        let file = open_lock(&path).map_err(failed("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path)),
@@ -178,6 +233,15 @@ fn take_lock(supervise: &Path) -> Result<OwnedFd, OpenError> {
     }
     let error = io::Error::other("it is being replaced all the time");
     Err(failed("lock", &path)(error))
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
 }
 
 fn fifo(path: &Path, both_ends: bool) -> Result<OwnedFd, OpenError> {
@@ -259,7 +323,7 @@ mod tests {
     use crate::svdir::status::decode;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn status() -> Status {
         Status {

@@ -4,6 +4,8 @@
 
 mod chpst;
 mod packages;
+mod runsv;
+mod runsvdir;
 mod small;
 mod sv;
 pub mod twin;

@@ -47,6 +47,7 @@ fn start() -> Result<(Pid, Option<Errno>), Errno> {
         argv: &[c"./check".to_owned()],
         environment: &Environment::of_this_process(),
         session: false,
+        keep_ignored: true,
         directory: None,
         standard: [None; 3],
         extra: None,

@@ -38,6 +38,12 @@ proptest! {
     }
 
     #[test]
+    fn an_adoption_comes_back_as_it_went(key in key(), pid: i32) {
+        let record = ToKeeper::Adopt { key, pid };
+        prop_assert_eq!(ToKeeper::decode(&record.encode()), Some(record));
+    }
+
+    #[test]
     fn any_bytes_decode_to_something_or_nothing_and_fit_a_record(bytes: Vec<u8>) {
         if let Some(record) = ToKeeper::decode(&bytes) {
             prop_assert!(record.encode().len() <= RECORD_BYTES_MAX);

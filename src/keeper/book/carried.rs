@@ -125,5 +125,7 @@ fn taken(left: ledger::Process, key: crate::ipc::wire::Key, epoll: &Epoll) -> Pr
         pidfd: pidfd.filter(|pidfd| watched(pidfd, Source::Process(key))),
         forked_ns: left.forked_ns,
         stage,
+        // Only runsv adopts, and it has no socket to be upgraded through.
+        adopted: false,
     }
 }

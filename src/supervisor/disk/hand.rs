@@ -1,11 +1,13 @@
 //! The thread's side: one job after the other, then status files, then what inotify has to tell.
 
-use super::{Job, News, Opened, Trust, Writes};
+use super::runit::Net;
+use super::{Job, News, Opened, Record, Trust, Write, Writes};
 use crate::launch::report;
 use crate::machine::spec::Start;
+use crate::supervisor::Settings;
 use crate::supervisor::vocab::ServiceId;
-use crate::svdir::load::{self, Definition, Findings};
-use crate::svdir::scan;
+use crate::svdir::left;
+use crate::svdir::load::{Definition, Findings, fingerprint};
 use crate::svdir::supervise::{self, OpenError};
 use crate::svdir::watch::{Change, Watch, reliable};
 use nix::errno::Errno;
@@ -17,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -26,11 +28,11 @@ use tokio::sync::mpsc;
 const SETTLE: Duration = Duration::from_millis(250);
 /// How often the scan directory is read where inotify tells nothing, and how often a directory
 /// is tried again that another supervisor holds, or that could not be opened for want of descriptors.
-const NET: Duration = Duration::from_secs(5);
+pub(super) const NET: Duration = Duration::from_secs(5);
 
 /// The identity of a file, for noticing that another one stands in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Inode(u64, u64);
+pub(super) struct Inode(pub(super) u64, pub(super) u64);
 
 impl Inode {
     fn at(path: &Path) -> Option<Inode> {
@@ -42,9 +44,13 @@ impl Inode {
 
 /// What the thread remembers of a service.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     id: ServiceId,
     log: Option<ServiceId>,
+    /// By this its files are reached.
+    pub(super) dir: PathBuf,
+    /// The directory itself, where it is reached by what is open and not by its name.
+    handle: Option<Arc<OwnedFd>>,
     /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
     seen: [Option<Inode>; 3],
     seen_log: [Option<Inode>; 3],
@@ -52,21 +58,25 @@ struct Known {
 }
 
 /// The thread's side.
-pub struct Hand {
+pub(super) struct Hand {
     todo: std::sync::mpsc::Receiver<Job>,
     tell: mpsc::UnboundedSender<News>,
     ear: UnixStream,
     writes: Writes,
-    watch: Watch,
-    unreliable: bool,
-    scan_dir: PathBuf,
-    known: HashMap<String, Known>,
+    pub(super) watch: Watch,
+    pub(super) unreliable: bool,
+    pub(super) scan_dir: PathBuf,
+    /// How runsv and runsvdir look at directories; None for `outlast supervise`.
+    pub(super) net: Option<Net>,
+    pub(super) known: HashMap<String, Known>,
     /// Directories that can't be started yet, and when that is told.
     settling: BTreeMap<String, Instant>,
     /// Directories to be tried again, since somebody else holds their lock or descriptors were
     /// short; true for the one of the log service.
-    again: BTreeSet<(String, bool)>,
+    pub(super) again: BTreeSet<(String, bool)>,
     failed_writes: BTreeSet<ServiceId>,
+    /// The keeper has gone, and the locks with it.
+    bereft: bool,
     /// Directories without their `supervise/`, and until when they may vanish in peace.
     vanishing: BTreeMap<String, Instant>,
 }
@@ -77,8 +87,9 @@ impl Hand {
         tell: mpsc::UnboundedSender<News>,
         ear: UnixStream,
         writes: Writes,
-        scan_dir: PathBuf,
+        settings: &Settings,
     ) -> io::Result<Hand> {
+        let scan_dir = settings.dir.clone();
         Ok(Hand {
             todo,
             tell,
@@ -86,17 +97,19 @@ impl Hand {
             writes,
             watch: Watch::new()?,
             unreliable: !reliable(&scan_dir),
+            net: Net::for_manner(settings),
             scan_dir,
             known: HashMap::new(),
             settling: BTreeMap::new(),
             again: BTreeSet::new(),
             failed_writes: BTreeSet::new(),
+            bereft: false,
             vanishing: BTreeMap::new(),
         })
     }
 
     pub fn work(mut self) {
-        if self.watch.scan_directory(&self.scan_dir).is_err() {
+        if self.watch_scan_directory().is_err() {
             self.unreliable = true;
         }
         let mut last_net = Instant::now();
@@ -113,9 +126,9 @@ impl Hand {
             self.changes();
             self.settle(false);
             self.look_at_vanishing();
-            if last_net.elapsed() >= NET {
+            if last_net.elapsed() >= self.period().unwrap_or(NET) {
                 last_net = Instant::now();
-                self.net();
+                self.cast_net();
             }
         }
     }
@@ -129,8 +142,9 @@ impl Hand {
             .chain(self.vanishing.values())
             .min()
             .map(|at| at.saturating_duration_since(now));
-        let net = (self.unreliable || !self.again.is_empty())
-            .then(|| (last_net + NET).saturating_duration_since(now));
+        let net = self
+            .period()
+            .map(|period| (last_net + period).saturating_duration_since(now));
         let patience = match settled.into_iter().chain(net).min() {
             Some(patience) => {
                 let ms = u32::try_from(patience.as_millis())
@@ -149,36 +163,45 @@ impl Hand {
         while matches!(io::Read::read(&mut &self.ear, &mut rung), Ok(count) if count > 0) {}
     }
 
-    fn say(&self, news: News) {
+    pub(super) fn say(&self, news: News) {
         let _ = self.tell.send(news);
     }
 
     fn job(&mut self, job: Job) {
         match job {
             Job::ReadAll => {
-                let _ = self.watch.scan_directory(&self.scan_dir);
-                self.say(News::Scanned(scan::scan(&self.scan_dir)));
+                let _ = self.watch_scan_directory();
+                self.scan();
                 let names: Vec<String> = self.known.keys().cloned().collect();
                 for name in names {
                     self.read(&name, true);
                 }
             }
-            Job::Scan => self.say(News::Scanned(scan::scan(&self.scan_dir))),
+            Job::Scan => self.scan(),
+            Job::Say { line, script } => {
+                if script.is_none_or(|script| is_meant_to_run(&script)) {
+                    let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
+                }
+            }
+            Job::Rest => self.rest(),
+            Job::Bereft => self.bereft = true,
             Job::Adopt {
                 id,
                 name,
                 held,
                 trust,
             } => {
+                let (dir, handle) = self.grasp(&name);
                 let known = Known {
                     id,
                     log: None,
+                    dir: dir.clone(),
+                    handle,
                     seen: [None; 3],
                     seen_log: [None; 3],
                     trust,
                 };
                 self.known.insert(name.clone(), known);
-                let dir = self.scan_dir.join(&name);
                 let _ = self.watch.service(&name, &dir);
                 if self.open(&name, &dir, false, held) {
                     self.read(&name, false);
@@ -189,7 +212,7 @@ impl Hand {
                     known.log = Some(id);
                     known.seen_log = [None; 3];
                 }
-                let dir = self.scan_dir.join(&main).join("log");
+                let dir = self.dir(&main).join("log");
                 self.open(&main, &dir, true, held);
             }
             Job::Release => {
@@ -216,7 +239,7 @@ impl Hand {
             }
             Job::Settle { ticket } => {
                 if self.unreliable {
-                    self.net();
+                    self.cast_net();
                 }
                 self.changes();
                 self.settle(true);
@@ -229,8 +252,14 @@ impl Hand {
     fn forget(&mut self, name: &str, id: ServiceId) {
         self.failed_writes.remove(&id);
         let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        writes.remove(&id);
+        let last = writes.remove(&id);
         drop(writes);
+        if self.net.is_some() {
+            if let Some(last) = last {
+                self.write(id, &last);
+            }
+            self.say(News::Forgotten { id });
+        }
         match self.known.get_mut(name) {
             Some(known) if known.id == id => {
                 self.known.remove(name);
@@ -248,10 +277,15 @@ impl Hand {
         let Some(id) = self.id(name, log) else {
             return false;
         };
-        let directory = match open_directory(dir) {
+        let handle = self
+            .known
+            .get(name)
+            .filter(|_| !log)
+            .and_then(|known| known.handle.clone());
+        let directory = match handle.map_or_else(|| open_directory(dir).map(Arc::new), Ok) {
             Ok(directory) => directory,
             Err(error) => {
-                if is_shortage(&error) {
+                if is_shortage(&error) || self.net.is_some() {
                     self.again.insert((name.to_owned(), log));
                 } else {
                     self.again.remove(&(name.to_owned(), log));
@@ -266,6 +300,11 @@ impl Hand {
             supervise::open(dir).map(|whole| (whole.fifos, Some(whole.lock)))
         };
         let free = match &opened {
+            Err(OpenError::NotAFifo(_) | OpenError::Io { .. }) if self.net.is_some() => {
+                // runsv would not run, and be started again.
+                self.again.insert((name.to_owned(), log));
+                false
+            }
             Err(OpenError::Locked(_)) => {
                 self.again.insert((name.to_owned(), log));
                 false
@@ -285,6 +324,8 @@ impl Hand {
         }
         let opened = opened.map(|(fifos, lock)| Opened {
             directory,
+            dir: dir.to_owned(),
+            left: self.left(dir, lock.is_some()),
             fifos,
             lock,
         });
@@ -304,8 +345,8 @@ impl Hand {
         };
         let (id, log) = (known.id, known.log);
         let (seen, seen_log) = (known.seen, known.seen_log);
-        let dir = self.scan_dir.join(name);
-        if !dir.is_dir() {
+        let dir = self.dir(name);
+        if !dir.is_dir() || self.is_deleted(&dir) {
             // The scan tells that it has gone.
             return;
         }
@@ -325,7 +366,7 @@ impl Hand {
                 self.reopen(name, &dir, true, seen_log);
             }
         }
-        let print = load::fingerprint(&dir);
+        let print = fingerprint(&dir);
         if self
             .known
             .get_mut(name)
@@ -334,8 +375,10 @@ impl Hand {
             self.settling.remove(name);
             return self.say(News::Quarantined { id });
         }
-        let loaded = load::load(&dir, name);
-        if check_startable(&loaded, &dir) {
+        let loaded = self.load(&dir, name);
+        // runsv tries at once, and says what came of it.
+        let tries = self.net.as_ref().is_some_and(|net| net.one);
+        if tries || check_startable(&loaded, &dir) {
             self.settling.remove(name);
             self.say(News::Loaded {
                 id,
@@ -409,10 +452,10 @@ impl Hand {
             let Some(id) = self.id(&name, false) else {
                 continue;
             };
-            let dir = self.scan_dir.join(&name);
+            let dir = self.dir(&name);
             if dir.is_dir() {
-                let print = load::fingerprint(&dir);
-                let loaded = load::load(&dir, &name);
+                let print = fingerprint(&dir);
+                let loaded = self.load(&dir, &name);
                 self.say(News::Loaded {
                     id,
                     loaded: Box::new(loaded),
@@ -434,13 +477,13 @@ impl Hand {
         }
         if scan {
             // The scan directory itself may be another one now.
-            let _ = self.watch.scan_directory(&self.scan_dir);
-            self.say(News::Scanned(scan::scan(&self.scan_dir)));
+            let _ = self.watch_scan_directory();
+            self.scan();
             // A name may stand for another directory now.
             let moved: Vec<String> = self
                 .known
                 .iter()
-                .filter(|(name, known)| Inode::at(&self.scan_dir.join(name)) != known.seen[0])
+                .filter(|(_, known)| Inode::at(&known.dir) != known.seen[0])
                 .map(|(name, _)| name.clone())
                 .collect();
             names.extend(moved);
@@ -450,16 +493,21 @@ impl Hand {
         }
     }
 
-    fn net(&mut self) {
+    fn cast_net(&mut self) {
+        if self.scan_is_due() {
+            self.scan();
+        }
         if self.unreliable {
-            self.say(News::Scanned(scan::scan(&self.scan_dir)));
+            if self.net.is_none() {
+                self.scan();
+            }
             let names: Vec<String> = self.known.keys().cloned().collect();
             for name in names {
                 self.read(&name, true);
             }
         }
         for (name, log) in self.again.clone() {
-            let dir = self.scan_dir.join(&name);
+            let dir = self.dir(&name);
             let place = if log { dir.join("log") } else { dir };
             if self.open(&name, &place, log, false) && !log {
                 self.read(&name, false);
@@ -473,18 +521,35 @@ impl Hand {
             std::mem::take(&mut *writes)
         };
         for (id, write) in writes {
-            let mut done = supervise::write(&write.dir, &write.status);
-            if let Some(down) = write.down {
-                done = done.and_then(|()| supervise::mirror_down(&write.dir, down));
+            self.write(id, &write);
+        }
+    }
+
+    fn write(&mut self, id: ServiceId, write: &Write) {
+        let lock = self.bereft.then(|| supervise::lock_left(&write.dir));
+        if matches!(lock, Some(None)) {
+            return;
+        }
+        // First, so that what a client sees running would be found by a successor.
+        let recorded = match &write.record {
+            Record::None => Ok(()),
+            Record::Nobody => {
+                left::remove(&write.dir);
+                Ok(())
             }
-            match done {
-                Ok(()) => drop(self.failed_writes.remove(&id)),
-                // The scan tells that it has gone.
-                Err(_) if !write.dir.exists() => {}
-                Err(error) => {
-                    if self.failed_writes.insert(id) {
-                        self.say(News::Unwritable { id, error });
-                    }
+            Record::Living(living) => left::write(&write.dir, living),
+        };
+        let mut done = recorded.and_then(|()| supervise::write(&write.dir, &write.status));
+        if let Some(down) = write.down {
+            done = done.and_then(|()| supervise::mirror_down(&write.dir, down));
+        }
+        match done {
+            Ok(()) => drop(self.failed_writes.remove(&id)),
+            // The scan tells that it has gone.
+            Err(_) if !write.dir.exists() => {}
+            Err(error) => {
+                if self.failed_writes.insert(id) {
+                    self.say(News::Unwritable { id, error });
                 }
             }
         }
@@ -518,6 +583,11 @@ fn check_startable(loaded: &Result<Definition, Findings>, dir: &Path) -> bool {
         Err(_) => return false,
     };
     std::fs::metadata(script).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
+}
+
+/// runsv's question before it runs a control script.
+fn is_meant_to_run(script: &Path) -> bool {
+    std::fs::metadata(script).is_ok_and(|found| found.permissions().mode() & 0o100 != 0)
 }
 
 /// Nothing is wrong with the directory; a later try may work.

@@ -1,0 +1,86 @@
+//! Which process a number means, beyond doubt: a number alone comes to mean another one in time.
+//!
+//! Within one boot and one pid namespace (number, start time) names a process once and for all.
+
+use super::pidfd::PidFd;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// A process of this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    pub pid: i32,
+    /// Clock ticks from boot to its start: field 22 of /proc/PID/stat (proc_pid_stat(5)).
+    pub started: u64,
+}
+
+/// Where a number means anything at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Realm {
+    /// /proc/sys/kernel/random/boot_id
+    pub boot: String,
+    /// The inode of our pid namespace.
+    pub namespace: u64,
+}
+
+impl Realm {
+    pub fn ours() -> io::Result<Realm> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(Realm {
+            boot: boot.trim().to_owned(),
+            namespace: std::fs::metadata("/proc/self/ns/pid")?.ino(),
+        })
+    }
+}
+
+impl Identity {
+    /// None when there is no such process. A zombie has an identity as well.
+    pub fn of(pid: i32) -> Option<Identity> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything, parentheses and spaces included.
+        let after = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(after + 1..)?).ok()?;
+        // Field 3 comes first.
+        let started = rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
+        Some(Identity { pid, started })
+    }
+
+    /// That very process, held fast. None when it has ended, whoever has its number now.
+    pub fn pin(&self) -> Option<PidFd> {
+        let pinned = PidFd::open(self.pid).ok()?;
+        // Looked at after it was pinned, so what was looked at is what is held.
+        let same = Identity::of(self.pid)? == *self;
+        (same && pinned.lives()).then_some(pinned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_is_pinned_by_its_start_and_not_by_its_number() {
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sleep");
+        let pid = i32::try_from(child.id()).expect("pid");
+        let identity = Identity::of(pid).expect("identity");
+        assert!(identity.pin().is_some_and(|pinned| pinned.lives()));
+        let another = Identity {
+            started: identity.started + 1,
+            ..identity
+        };
+        assert!(another.pin().is_none());
+        child.kill().expect("kill");
+        // A zombie has ended, though its number is still its own.
+        while identity.pin().is_some() {
+            std::thread::yield_now();
+        }
+        child.wait().expect("wait");
+        assert_eq!(Identity::of(pid), None);
+    }
+}

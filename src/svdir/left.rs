@@ -1,0 +1,276 @@
+//! What a supervisor that dies leaves for its successor in `supervise/outlast`: which processes are
+//! the service's, beyond doubt, and how it stood.
+//!
+//! Read by a successor under another keeper, which would else start a second copy beside the one
+//! that lives. Nothing is believed that another user could have written or moved here: the file is
+//! ours alone, names this very directory, this boot and this pid namespace, and each process by its
+//! start time as well. There only while a process lives.
+
+use crate::os::fds;
+use crate::os::identity::{Identity, Realm};
+use crate::os::pidfd::PidFd;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// More than any record; a longer one is none of ours.
+const RECORD_BYTES_MAX: u64 = 4_096;
+
+/// What is to be left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Living {
+    pub run: Option<Identity>,
+    pub finish: Option<Identity>,
+    /// The inode of the pipe that takes its output to the log service.
+    pub pipe: Option<u64>,
+    /// The machine's snapshot.
+    pub state: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    realm: Realm,
+    /// Device and inode of the service directory.
+    directory: (u64, u64),
+    living: Living,
+}
+
+/// What a predecessor has left: at least one process, held fast.
+#[derive(Debug)]
+pub struct Left {
+    pub run: Option<(i32, PidFd)>,
+    pub finish: Option<(i32, PidFd)>,
+    /// Its log pipe, both ends in one descriptor, when one of its users still lives.
+    pub pipe: Option<OwnedFd>,
+    pub state: String,
+}
+
+fn place(dir: &Path) -> PathBuf {
+    dir.join("supervise/outlast")
+}
+
+fn directory(dir: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(dir).map(|found| (found.dev(), found.ino()))
+}
+
+/// Replaces the record. A reader sees the old one or the new one.
+pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
+    let record = Record {
+        realm: Realm::ours()?,
+        directory: directory(dir)?,
+        living: living.clone(),
+    };
+    let new = dir.join("supervise/outlast.new");
+    let create = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)
+    };
+    let mut file = match create() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&new)?;
+            create()?
+        }
+        other => other?,
+    };
+    file.write_all(&serde_json::to_vec(&record)?)?;
+    drop(file);
+    fs::rename(&new, place(dir))
+}
+
+/// Nothing of it lives any more.
+pub fn remove(dir: &Path) {
+    let _ = fs::remove_file(place(dir));
+}
+
+/// What lives of the service in `dir`, whose lock is held. None when nothing does, or when the
+/// record can't be believed.
+pub fn read(dir: &Path) -> Option<Left> {
+    let living = believed(dir)?;
+    let pin = |identity: Option<Identity>| {
+        let identity = identity?;
+        identity.pin().map(|pinned| (identity.pid, pinned))
+    };
+    let (run, finish) = (pin(living.run), pin(living.finish));
+    if run.is_none() && finish.is_none() {
+        return None;
+    }
+    Some(Left {
+        pipe: living.pipe.and_then(|inode| pipe(dir, inode, &living)),
+        run,
+        finish,
+        state: living.state,
+    })
+}
+
+fn believed(dir: &Path) -> Option<Living> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(open(&place(dir), flags, Mode::empty()).ok()?);
+    let found = file.metadata().ok()?;
+    let ours_alone = found.is_file()
+        && found.uid() == nix::unistd::geteuid().as_raw()
+        && found.mode() & 0o077 == 0
+        && found.nlink() == 1;
+    if !ours_alone {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(RECORD_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let record: Record = serde_json::from_slice(&bytes).ok()?;
+    let here = record.realm == Realm::ours().ok()? && record.directory == directory(dir).ok()?;
+    here.then_some(record.living)
+}
+
+/// The log pipe, through the process that writes into it or the one that reads from it: either may
+/// have gone, or have put something else in its place.
+fn pipe(dir: &Path, inode: u64, living: &Living) -> Option<OwnedFd> {
+    let reader = believed(&dir.join("log")).and_then(|log| log.run);
+    let ends = [(living.run, 1), (living.finish, 1), (reader, 0)];
+    ends.into_iter().find_map(|(process, number)| {
+        let process = process?;
+        let held = process.pin()?;
+        let path = format!("/proc/{}/fd/{number}", process.pid);
+        // Looked at before it is opened, so that no device is opened for its side effects.
+        if fs::metadata(&path).ok()?.ino() != inode {
+            return None;
+        }
+        let end = open(
+            path.as_str(),
+            OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?;
+        let found = fstat(&end).ok()?;
+        let fifo = found.st_mode & nix::libc::S_IFMT == nix::libc::S_IFIFO;
+        // Without O_NONBLOCK, as those who get it expect it.
+        let same = fifo && found.st_ino == inode && held.lives();
+        same.then(|| fds::reopen(&end, OFlag::O_RDWR).ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::{Child, Command, Stdio};
+
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn new() -> Sleeper {
+            let child = Command::new("sleep")
+                .arg("60")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn();
+            Sleeper(child.expect("sleep"))
+        }
+
+        fn living(&self) -> Living {
+            let pid = i32::try_from(self.0.id()).expect("pid");
+            Living {
+                run: Identity::of(pid),
+                finish: None,
+                pipe: None,
+                state: "{}".into(),
+            }
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn service() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::create_dir(dir.path().join("supervise")).expect("supervise");
+        dir
+    }
+
+    #[test]
+    fn a_living_process_is_found_again_with_its_pipe() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        let stdout = sleeper.0.stdout.as_ref().expect("pipe");
+        let inode = fstat(stdout).expect("stat").st_ino;
+        let living = Living {
+            pipe: Some(inode),
+            ..sleeper.living()
+        };
+        write(dir.path(), &living).expect("written");
+        let mode = fs::metadata(place(dir.path())).expect("record").mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let left = read(dir.path()).expect("left");
+        assert_eq!(
+            left.run.map(|run| run.0),
+            living.run.map(|identity| identity.pid)
+        );
+        let pipe = left.pipe.expect("pipe");
+        assert_eq!(fstat(&pipe).expect("stat").st_ino, inode);
+        remove(dir.path());
+        assert!(read(dir.path()).is_none());
+    }
+
+    #[test]
+    fn another_pipe_in_its_place_is_not_taken_for_it() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        let living = Living {
+            pipe: Some(1),
+            ..sleeper.living()
+        };
+        write(dir.path(), &living).expect("written");
+        assert!(read(dir.path()).expect("left").pipe.is_none());
+    }
+
+    #[test]
+    fn a_number_that_means_another_process_by_now_is_refused() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        let mut living = sleeper.living();
+        if let Some(run) = &mut living.run {
+            run.started -= 1;
+        }
+        write(dir.path(), &living).expect("written");
+        assert!(read(dir.path()).is_none());
+    }
+
+    #[test]
+    fn what_others_could_have_put_here_is_refused() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        write(dir.path(), &sleeper.living()).expect("written");
+        let record = place(dir.path());
+        assert!(read(dir.path()).is_some());
+        fs::set_permissions(&record, fs::Permissions::from_mode(0o640)).expect("mode");
+        assert!(read(dir.path()).is_none(), "open to the group");
+        fs::set_permissions(&record, fs::Permissions::from_mode(0o600)).expect("mode");
+        let other = service();
+        fs::copy(&record, place(other.path())).expect("copy");
+        assert!(read(other.path()).is_none(), "of another directory");
+        fs::hard_link(&record, dir.path().join("second")).expect("link");
+        assert!(read(dir.path()).is_none(), "two names");
+        fs::rename(&record, dir.path().join("second")).expect("rename");
+        fs::remove_file(&record).expect("rename of two names for one file does nothing");
+        symlink("../second", &record).expect("link");
+        assert!(read(dir.path()).is_none(), "a link");
+    }
+
+    #[test]
+    fn a_record_of_another_boot_is_refused() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        write(dir.path(), &sleeper.living()).expect("written");
+        let record = place(dir.path());
+        let text = fs::read_to_string(&record).expect("record");
+        let boot = Realm::ours().expect("realm").boot;
+        let text = text.replace(&boot, "00000000-0000-0000-0000-000000000000");
+        fs::write(&record, text).expect("written");
+        assert!(read(dir.path()).is_none());
+    }
+}
