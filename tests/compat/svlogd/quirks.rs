@@ -1,0 +1,63 @@
+//! Where ours differs on purpose, both results stated.
+
+use super::super::twin::both;
+use super::script;
+
+/// Both outputs of a script, runit's first; None without runit.
+fn outputs(body: &str) -> (Option<String>, String) {
+    let (runit, ours) = both(&script(body));
+    (runit.map(|seen| seen.stdout), ours.stdout)
+}
+
+#[test]
+fn an_unfinished_last_line_is_kept() {
+    let (runit, ours) = outputs("mkdir d; printf 'one\\ntwo' | svlogd d; cat d/current");
+    assert_eq!(ours, "one\ntwo\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "one\n");
+    }
+}
+
+/// How often a processor that always fails is started within the time that a good one of another
+/// directory needs.
+#[test]
+fn a_failing_processor_is_given_time() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf 's2000\n!echo x >> tries; [ -e good ]\n' > d/config
+           (seq -f %09g 150; until '[ -s d/tries ]'; sleep 0.5; : > d/good) | svlogd d 2>/dev/null
+           [ $(wc -l < d/tries) -le 3 ] && echo few || echo many; ls d | grep -c '\.s$'; ls d | grep -c '\.u$'"#,
+    );
+    assert_eq!(ours, "few\n1\n0\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "many\n1\n0\n");
+    }
+}
+
+#[test]
+fn a_repeated_byte_at_the_end_of_a_line_is_not_looked_for_behind_it() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf -- '-x+a\n' > d/config
+           printf 'xaaaaab\nxaa\n' | svlogd d; cat d/current"#,
+    );
+    assert_eq!(ours, "xaaaaab\n", "x+a is the whole second line");
+    if let Some(runit) = runit {
+        assert_eq!(
+            runit, "xaaaaab\nxaa\n",
+            "it sees the first line's end behind the second"
+        );
+    }
+}
+
+#[test]
+fn a_removed_current_does_not_stop_the_log() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; mkfifo in; svlogd -v d < in 2> err & p=$!; exec 3> in; echo a >&3
+           until '[ -s d/current ]'; rm d/current; kill -ALRM $p; until 'grep -q "pausing\|new.*" err'
+           until '[ -e d/current ] || grep -q pausing err'
+           grep -c pausing err; kill -KILL $p"#,
+    );
+    assert_eq!(ours, "0\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "1\n");
+    }
+}
