@@ -227,18 +227,19 @@ impl Log {
 
     fn read_config(&mut self) {
         let (config, says_something) = dir::config(&self.path);
-        for flaw in &config.flaws {
-            if matches!(flaw, Flaw::Unreadable(_)) {
-                self.tell(&Note::Flaw(flaw));
-            }
+        let (unreadable, others): (Vec<&Flaw>, Vec<&Flaw>) = config
+            .flaws
+            .iter()
+            .partition(|flaw| matches!(flaw, Flaw::Unreadable(_)));
+        for flaw in &unreadable {
+            self.tell(&Note::Flaw(flaw));
         }
-        if says_something {
+        // svlogd says so of one that it could not read, too.
+        if says_something || !unreadable.is_empty() {
             self.tell(&Note::Read);
         }
-        for flaw in &config.flaws {
-            if !matches!(flaw, Flaw::Unreadable(_)) {
-                self.tell(&Note::Flaw(flaw));
-            }
+        for flaw in others {
+            self.tell(&Note::Flaw(flaw));
         }
         self.overridden = says_something.then(|| Box::new(self.wanted.overridden(config)));
     }

@@ -124,7 +124,7 @@ for n in range(4): sys.stdout.write(repr(s.recv(2000)) + "\n")
             r#"command -v python3 > /dev/null || exit 0
                cat > listen.py << 'END'
 {listener}END
-               python3 listen.py > heard & until '[ -s port ]'; mkdir d
+               python3 listen.py > heard & await '[ -s port ]'; mkdir d
                printf "{key}127.0.0.1:$(cat port)\npPP:\n-x*\n" > d/config; rm port
                printf 'l1\nx\nl2345678901\n\n123456\n' | svlogd -tt -l 6 -b 9 d 2>&1
                wait; tidy < heard; rm heard; all d"#
@@ -141,8 +141,8 @@ fn a_config_that_cannot_be_read_is_told() {
 fn the_age_of_a_log_runs_on_whatever_rotates_it() {
     same(
         r#"exec 2>&1; mkdir d; echo t3 > d/config; mkfifo in; svlogd d < in & exec 3> in
-           echo one >&3; until '[ -s d/current ]'; kill -ALRM $!; until '[ -e d/@*.s ]'
-           echo two >&3; until '[ $(ls d | grep -c @) = 2 ]'; exec 3>&-; wait $!; all d"#,
+           echo one >&3; await '[ -s d/current ]'; kill -ALRM $!; await '[ -e d/@*.s ]'
+           echo two >&3; await '[ $(ls d | grep -c @) = 2 ]'; exec 3>&-; wait $!; all d"#,
     );
 }
 
@@ -157,7 +157,7 @@ fn on_a_full_disk_old_files_go_and_then_svlogd_waits() {
            trap 'umount d' EXIT
            printf 's16384\nn9\nN1\n' > d/config; mkfifo in; svlogd d < in 2> err & exec 3> in
            seq -f %099g 1600 >&3 & feeder=$!
-           until 'grep -q delete: err'; wait $feeder; exec 3>&-; wait $!
+           await 'grep -q delete: err'; wait $feeder; exec 3>&-; wait $!
            tail -n 1 d/current; sed -e 's/@[0-9a-f]*/@STAMP/' err | sort -u; rm err in"#,
     );
     same(
@@ -165,7 +165,7 @@ fn on_a_full_disk_old_files_go_and_then_svlogd_waits() {
            trap 'umount d' EXIT
            echo s0 > d/config; head -c 40000 /dev/zero > d/fill; mkfifo in; svlogd d < in 2> err & p=$!
            exec 3> in; seq -f %099g 400 >&3 & feeder=$!
-           until 'grep -q pausing: err'; rm d/fill; wait $feeder; exec 3>&-; wait $p; echo $?
+           await 'grep -q pausing: err'; rm d/fill; wait $feeder; exec 3>&-; wait $p; echo $?
            seq -f %099g 400 | cmp - d/current; sort -u err; rm err in"#,
     );
 }

@@ -1,6 +1,6 @@
 //! svlogd beside Debian's: what it says, what it writes, and what stays.
 
-use super::twin::{Seen, Whose, both, programs, run_with, twin};
+use super::twin::{Seen, Whose, programs, run_with, twin};
 
 mod config;
 mod quirks;
@@ -8,7 +8,7 @@ mod random;
 mod signals;
 
 /// Shell functions for the scripts. `tidy` writes stamps and rotated names in one way, `all` prints
-/// every log file of a directory, the oldest first, and `until` waits for a condition.
+/// every log file of a directory, the oldest first, and `await` waits for a condition.
 const FUNCTIONS: &str = r#"
 tidy() {
     sed -e 's/@[0-9a-f]\{24\}/@STAMP/g' \
@@ -21,7 +21,7 @@ all() {
         printf '== %s ' "$file"; stat -c '%a %s' "$file"; cat "$file"
     done | tidy
 }
-until() {
+await() {
     tries=0
     while ! eval "$1"; do
         tries=$((tries + 1))
@@ -36,7 +36,10 @@ fn script(body: &str) -> String {
 }
 
 fn same(body: &str) -> Seen {
-    twin(&script(body))
+    let seen = twin(&script(body));
+    // Else two scripts that could not even be read would be the same.
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    seen
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn directories_that_cannot_be_used() {
 fn a_held_lock_is_respected() {
     same(
         r#"exec 2>&1; mkdir d e; mkfifo in; svlogd d < in & exec 3> in; echo first >&3
-           until '[ -s d/current ]'
+           await '[ -s d/current ]'
            echo second | svlogd -v d; echo $?; echo third | svlogd -v d e; echo $?
            exec 3>&-; wait $!; all d; all e"#,
     );
@@ -111,7 +114,7 @@ fn a_held_lock_is_respected() {
 fn an_unclean_end_is_put_aside() {
     same(
         r#"exec 2>&1; mkdir d; mkfifo in; svlogd d < in & exec 3> in; echo first >&3
-           until '[ -s d/current ]'; kill -KILL $!; wait $!; exec 3>&-
+           await '[ -s d/current ]'; kill -KILL $!; wait $!; exec 3>&-
            echo second | svlogd -v d 2>&1 | tidy; all d
            chmod 100 d/current; echo third | svlogd -v d 2>&1 | tidy; all d"#,
     );
@@ -134,7 +137,7 @@ fn each_goes_on_with_the_others_directory() {
                mkfifo in
                for round in 1 2; do
                    seq 1 300 | $first -tt d; seq 300 600 | $second -ttt d
-                   $first d < in & exec 3> in; echo held >&3; until 'grep -q held d/current'
+                   $first d < in & exec 3> in; echo held >&3; await 'grep -q held d/current'
                    echo no | $second d; echo $?; kill -KILL $!; wait $!; exec 3>&-
                    echo after | $second d; rm -f d/@*.u
                done; all d"#

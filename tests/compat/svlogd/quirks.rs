@@ -24,7 +24,7 @@ fn an_unfinished_last_line_is_kept() {
 fn a_failing_processor_is_given_time() {
     let (runit, ours) = outputs(
         r#"mkdir d; printf 's2000\n!echo x >> tries; [ -e good ]\n' > d/config
-           (seq -f %09g 150; until '[ -s d/tries ]'; sleep 0.5; : > d/good) | svlogd d 2>/dev/null
+           (seq -f %09g 150; await '[ -s d/tries ]'; sleep 0.5; : > d/good) | svlogd d 2>/dev/null
            [ $(wc -l < d/tries) -le 3 ] && echo few || echo many; ls d | grep -c '\.s$'; ls d | grep -c '\.u$'"#,
     );
     assert_eq!(ours, "few\n1\n0\n");
@@ -52,8 +52,8 @@ fn a_repeated_byte_at_the_end_of_a_line_is_not_looked_for_behind_it() {
 fn a_removed_current_does_not_stop_the_log() {
     let (runit, ours) = outputs(
         r#"mkdir d; mkfifo in; svlogd -v d < in 2> err & p=$!; exec 3> in; echo a >&3
-           until '[ -s d/current ]'; rm d/current; kill -ALRM $p; until 'grep -q "pausing\|new.*" err'
-           until '[ -e d/current ] || grep -q pausing err'
+           await '[ -s d/current ]'; rm d/current; kill -ALRM $p; await 'grep -q "pausing\|new.*" err'
+           await '[ -e d/current ] || grep -q pausing err'
            grep -c pausing err; kill -KILL $p"#,
     );
     assert_eq!(ours, "0\n");
