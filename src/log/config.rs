@@ -55,7 +55,12 @@ impl Config {
     pub fn parse(file: &[u8]) -> Config {
         let file = &file[..file.len().min(CONFIG_BYTES_MAX)];
         let mut config = Config::default();
-        for line in file.split(|byte| *byte == b'\n') {
+        for line in file.split_inclusive(|byte| *byte == b'\n') {
+            // A last line of one byte without its newline is none to svlogd.
+            if line.len() == 1 {
+                continue;
+            }
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
             // svlogd's strings end at a NUL.
             let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
             if let Some((key, value)) = line.split_first() {
@@ -66,7 +71,6 @@ impl Config {
     }
 
     fn set(&mut self, key: u8, value: &[u8]) {
-        let text = || (!value.is_empty()).then(|| Box::from(value));
         let rule = |verdict| Rule {
             verdict,
             pattern: value.into(),
@@ -90,10 +94,12 @@ impl Config {
                     _ => number,
                 });
             }
-            b'!' => self.processor = text(),
+            // Without a text they leave what an earlier line said, as in svlogd.
+            b'!' | b'p' if value.is_empty() => {}
+            b'!' => self.processor = Some(value.into()),
             b'u' => self.send_to(value, false),
             b'U' => self.send_to(value, true),
-            b'p' => self.prefix = text(),
+            b'p' => self.prefix = Some(value.into()),
             b'+' => self.rules.push(rule(Verdict::Selected)),
             b'-' => self.rules.push(rule(Verdict::Deselected)),
             b'e' => self.error_rules.push(rule(Verdict::Selected)),
@@ -192,7 +198,7 @@ mod tests {
     fn junk_after_a_number_is_ignored_and_no_number_is_zero() {
         assert_eq!(Config::parse(b"s12x").size, Some(12));
         assert_eq!(Config::parse(b"s2m").size, Some(2 * 1024 * 1024));
-        assert_eq!(Config::parse(b"s").size, Some(0));
+        assert_eq!(Config::parse(b"s\n").size, Some(0));
         assert_eq!(
             Config::parse(b"n99999999999999999999999").keep,
             Some(u32::MAX)
@@ -200,10 +206,18 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_key_wins_and_an_empty_text_unsets() {
+    fn the_last_of_a_key_wins_and_an_empty_text_changes_nothing() {
         let config = Config::parse(b"pa\npb\n!x\n!\n");
         assert_eq!(config.prefix.as_deref(), Some(&b"b"[..]));
-        assert_eq!(config.processor, None);
+        assert_eq!(config.processor.as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn a_last_line_of_one_byte_needs_its_newline() {
+        let config = Config::parse(b"n3\n-\nn");
+        assert_eq!((config.keep, config.rules.len()), (Some(3), 1));
+        assert_eq!(Config::parse(b"-"), Config::default());
+        assert_eq!(Config::parse(b"s\n").size, Some(0));
     }
 
     #[test]

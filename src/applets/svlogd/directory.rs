@@ -104,7 +104,10 @@ impl Directory {
             .inspect_err(|errno| self.told.warning("open log directory", *errno))
             .ok()?;
         fchdir(&held)
-            .inspect_err(|errno| self.told.warning("change directory", *errno))
+            .inspect_err(|errno| {
+                self.told.nothing_closed();
+                self.told.warning("change directory", *errno);
+            })
             .ok()?;
         let number = held.as_raw_fd();
         self.held = Some(held);

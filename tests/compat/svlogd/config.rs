@@ -7,6 +7,8 @@ fn sizes_and_how_many_are_kept() {
     for config in [
         r"s0",
         r"s",
+        r"s2000\ns\n",
+        r"s2000\nn1\nn\n",
         r"s1000\nn0",
         r"s999\nn0",
         r"s1001\nn0",
@@ -36,9 +38,11 @@ fn a_line_is_split_where_the_size_ends() {
 fn an_existing_directory_keeps_what_the_rules_say() {
     same(
         r#"mkdir d; printf 's2000\nn2\n' > d/config
-           for n in 1 2 3 4 5; do echo old > d/@40000000000000000000000$n.s; done
-           echo u > d/@400000000000000000000001.u; echo t > d/@400000000000000000000001.t
-           echo x > d/@4000.s; seq -f %09g 200 | svlogd d; all d; ls d | tidy"#,
+           for n in 1 2 3 4 5; do echo old > d/@40000000000010000000000$n.s; done
+           echo u > d/@400000000000100000000001.u; echo t > d/@400000000000100000000001.t
+           echo x > d/@4000.s; seq -f %09g 200 | svlogd d; all d; ls d | tidy
+           # Several modes under what is one name once the stamps are put in a common way.
+           rm d/@*.s"#,
     );
 }
 
@@ -47,7 +51,13 @@ fn prefix_and_patterns() {
     for config in [
         r"ppre: ",
         r"pa\npb",
+        r"pa\np",
+        r"pa\np\n",
         r"p",
+        r"-*\n+",
+        r"-*\n+\n",
+        r"-\n",
+        r"e\n",
         r"-*\n+a*",
         r"-",
         r"+",
@@ -66,6 +76,15 @@ fn prefix_and_patterns() {
                tidy < err; all d; rm err"#
         ));
     }
+}
+
+#[test]
+fn a_repeated_byte_may_end_a_line_that_follows_a_longer_one() {
+    let seen = same(
+        r#"mkdir d; printf -- '-x+a\n' > d/config
+           printf 'xaaaaab\nxaa\nx\nxa\nxab\n' | svlogd d; cat d/current"#,
+    );
+    assert_eq!(seen.stdout, "xaaaaab\nx\nxab\n");
 }
 
 #[test]
@@ -155,7 +174,7 @@ fn on_a_full_disk_old_files_go_and_then_svlogd_waits() {
     same(
         r#"exec 2>&1; mkdir d; mount -t tmpfs -o size=64k none d || exit 0
            trap 'umount d' EXIT
-           printf 's16384\nn9\nN1\n' > d/config; mkfifo in; svlogd d < in 2> err & exec 3> in
+           printf 's16384\nn9\nN1\n' > d/config; mkfifo in; : > err; svlogd d < in 2>> err & exec 3> in
            seq -f %099g 1600 >&3 & feeder=$!
            await 'grep -q delete: err'; wait $feeder; exec 3>&-; wait $!
            tail -n 1 d/current; sed -e 's/@[0-9a-f]*/@STAMP/' err | sort -u; rm err in"#,
@@ -163,7 +182,7 @@ fn on_a_full_disk_old_files_go_and_then_svlogd_waits() {
     same(
         r#"exec 2>&1; mkdir d; mount -t tmpfs -o size=64k none d || exit 0
            trap 'umount d' EXIT
-           echo s0 > d/config; head -c 40000 /dev/zero > d/fill; mkfifo in; svlogd d < in 2> err & p=$!
+           echo s0 > d/config; head -c 40000 /dev/zero > d/fill; mkfifo in; : > err; svlogd d < in 2>> err & p=$!
            exec 3> in; seq -f %099g 400 >&3 & feeder=$!
            await 'grep -q pausing: err'; rm d/fill; wait $feeder; exec 3>&-; wait $p; echo $?
            seq -f %099g 400 | cmp - d/current; sort -u err; rm err in"#,

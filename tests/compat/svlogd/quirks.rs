@@ -18,6 +18,20 @@ fn an_unfinished_last_line_is_kept() {
     }
 }
 
+/// One write, so that the line is in hand when the signal comes.
+#[test]
+fn the_line_that_term_waits_for_is_kept() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; mkfifo in; : > err; svlogd -v d < in 2>> err & p=$!; exec 3> in; exec 4< in
+           printf 'a\nmid' >&3; await '[ -s d/current ]'; kill -TERM $p; await 'grep -q sigterm err'
+           printf 'dle\nnot this\n' >&3; wait $p; exec 3>&-; cat d/current; echo rest; cat <&4"#,
+    );
+    assert_eq!(ours, "a\nmiddle\nrest\nnot this\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "a\nrest\nnot this\n");
+    }
+}
+
 /// How often a processor that always fails is started within the time that a good one of another
 /// directory needs.
 #[test]
@@ -34,24 +48,9 @@ fn a_failing_processor_is_given_time() {
 }
 
 #[test]
-fn a_repeated_byte_at_the_end_of_a_line_is_not_looked_for_behind_it() {
-    let (runit, ours) = outputs(
-        r#"mkdir d; printf -- '-x+a\n' > d/config
-           printf 'xaaaaab\nxaa\n' | svlogd d; cat d/current"#,
-    );
-    assert_eq!(ours, "xaaaaab\n", "x+a is the whole second line");
-    if let Some(runit) = runit {
-        assert_eq!(
-            runit, "xaaaaab\nxaa\n",
-            "it sees the first line's end behind the second"
-        );
-    }
-}
-
-#[test]
 fn a_removed_current_does_not_stop_the_log() {
     let (runit, ours) = outputs(
-        r#"mkdir d; mkfifo in; svlogd -v d < in 2> err & p=$!; exec 3> in; echo a >&3
+        r#"mkdir d; mkfifo in; : > err; svlogd -v d < in 2>> err & p=$!; exec 3> in; echo a >&3
            await '[ -s d/current ]'; rm d/current; kill -ALRM $p; await 'grep -q "pausing\|new.*" err'
            await '[ -e d/current ] || grep -q pausing err'
            grep -c pausing err; kill -KILL $p"#,
