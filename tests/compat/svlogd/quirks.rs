@@ -48,6 +48,19 @@ fn a_failing_processor_is_given_time() {
 }
 
 #[test]
+fn a_repeated_byte_is_not_looked_for_behind_the_end_of_the_line() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf -- '-x+a\n' > d/config
+           printf 'x\nxaaaaab\nx\nxa\nend\n' | svlogd d; cat d/current"#,
+    );
+    assert_eq!(ours, "x\nxaaaaab\nx\nend\n");
+    if let Some(runit) = runit {
+        // There stands what a line before it has left.
+        assert_eq!(runit, "x\nxaaaaab\nend\n");
+    }
+}
+
+#[test]
 fn a_removed_current_does_not_stop_the_log() {
     let (runit, ours) = outputs(
         r#"mkdir d; mkfifo in; : > err; svlogd -v d < in 2>> err & p=$!; exec 3> in; echo a >&3
@@ -58,5 +71,32 @@ fn a_removed_current_does_not_stop_the_log() {
     assert_eq!(ours, "0\n");
     if let Some(runit) = runit {
         assert_eq!(runit, "1\n");
+    }
+}
+
+/// What was told last, and the exit code; runit's waits for ever.
+#[test]
+fn a_current_that_cannot_be_synced_is_closed() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; ln -s /dev/null d/current; : > err
+           (echo a | svlogd d 2>> err; echo "exit $?" >> err) & p=$!
+           await 'grep -q "pausing\|exit" err'; kill -KILL $p; head -n 1 err | cut -c 1-15"#,
+    );
+    assert_eq!(ours, "exit 0\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "svlogd: pausing\n");
+    }
+}
+
+#[test]
+fn a_label_before_1970_is_none_of_its_files() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf 's2000\nn1\n' > d/config; : > d/@400000000000000000000001.s
+           seq -f %09g 200 | svlogd d; [ -e d/@400000000000000000000001.s ]; echo $?
+           ls d | grep -c '\.s$'"#,
+    );
+    assert_eq!(ours, "0\n2\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "1\n1\n");
     }
 }
