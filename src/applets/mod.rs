@@ -15,6 +15,7 @@ mod runsvchdir;
 mod runsvdir;
 mod search;
 mod sv;
+mod svlogd;
 mod usage;
 mod utmpset;
 mod words;
@@ -46,6 +47,7 @@ fn named(name: &str) -> Option<Applet> {
         "setuidgid" | "dsetuidgid" => chpst::setuidgid,
         "softlimit" | "dsoftlimit" => chpst::softlimit,
         "sv" => sv::main,
+        "svlogd" => svlogd::main,
         "utmpset" => utmpset::utmpset,
         _ => return None,
     })

@@ -2,6 +2,8 @@
 //! ignored, as svlogd does.
 
 use super::select::{Rule, Verdict};
+use nix::errno::Errno;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Only so much of the file is read.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
@@ -10,13 +12,20 @@ pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 const SYSLOG_PORT: u16 = 514;
 
 /// Where lines are sent as datagrams.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Udp {
-    /// As written: an address, or something that is none, which svlogd reports later.
-    pub host: Box<str>,
-    pub port: u16,
-    /// `U`: sent only, not written.
+    /// None: what was written is none.
+    pub to: Option<SocketAddrV4>,
+    /// `U`: sent only, not written; so it stays when the address is none.
     pub only: bool,
+}
+
+/// What is told about the file; it counts as far as it is understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    Unreadable(Errno),
+    Address(Box<[u8]>),
+    Port(Box<[u8]>),
 }
 
 /// What the file says; None where it says nothing.
@@ -39,13 +48,19 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// For standard error, in order.
     pub error_rules: Vec<Rule>,
+    pub flaws: Vec<Flaw>,
 }
 
 impl Config {
     pub fn parse(file: &[u8]) -> Config {
         let file = &file[..file.len().min(CONFIG_BYTES_MAX)];
         let mut config = Config::default();
-        for line in file.split(|byte| *byte == b'\n') {
+        for line in file.split_inclusive(|byte| *byte == b'\n') {
+            // A last line of one byte without its newline is none to svlogd.
+            if line.len() == 1 {
+                continue;
+            }
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
             // svlogd's strings end at a NUL.
             let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
             if let Some((key, value)) = line.split_first() {
@@ -56,7 +71,6 @@ impl Config {
     }
 
     fn set(&mut self, key: u8, value: &[u8]) {
-        let text = || (!value.is_empty()).then(|| Box::from(value));
         let rule = |verdict| Rule {
             verdict,
             pattern: value.into(),
@@ -80,17 +94,57 @@ impl Config {
                     _ => number,
                 });
             }
-            b'!' => self.processor = text(),
-            b'u' => self.udp = Some(udp(value, false)),
-            b'U' => self.udp = Some(udp(value, true)),
-            b'p' => self.prefix = text(),
+            // Without a text they leave what an earlier line said, as in svlogd.
+            b'!' | b'p' if value.is_empty() => {}
+            b'!' => self.processor = Some(value.into()),
+            b'u' => self.send_to(value, false),
+            b'U' => self.send_to(value, true),
+            b'p' => self.prefix = Some(value.into()),
             b'+' => self.rules.push(rule(Verdict::Selected)),
             b'-' => self.rules.push(rule(Verdict::Deselected)),
-            b'E' => self.error_rules.push(rule(Verdict::Selected)),
-            b'e' => self.error_rules.push(rule(Verdict::Deselected)),
+            b'e' => self.error_rules.push(rule(Verdict::Selected)),
+            b'E' => self.error_rules.push(rule(Verdict::Deselected)),
             _ => {}
         }
     }
+
+    fn send_to(&mut self, value: &[u8], only: bool) {
+        let udp = self.udp.get_or_insert_default();
+        udp.only |= only;
+        let Some((address, rest)) = address(value) else {
+            self.flaws.push(Flaw::Address(value.into()));
+            return;
+        };
+        let port = match rest.split_first() {
+            Some((b':', port)) => match number(port).0 as u16 {
+                0 => {
+                    self.flaws.push(Flaw::Port(port.into()));
+                    return;
+                }
+                port => port,
+            },
+            _ => SYSLOG_PORT,
+        };
+        udp.to = Some(SocketAddrV4::new(address, port));
+    }
+}
+
+/// Four numbers with dots between them, each counted modulo 256 as svlogd does, and what follows.
+fn address(text: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+    let mut octets = [0; 4];
+    let mut rest = text;
+    for (place, octet) in octets.iter_mut().enumerate() {
+        if place > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        *octet = number(rest).0 as u8;
+        rest = &rest[digits..];
+    }
+    Some((octets.into(), rest))
 }
 
 /// The decimal number at the start, and the byte after it. No digits are a zero.
@@ -105,19 +159,6 @@ fn number(text: &[u8]) -> (u64, Option<u8>) {
 
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn udp(value: &[u8], only: bool) -> Udp {
-    let mut parts = value.splitn(2, |byte| *byte == b':');
-    let host = String::from_utf8_lossy(parts.next().unwrap_or_default()).into();
-    let port = parts
-        .next()
-        .and_then(|port| u16::try_from(number(port).0).ok());
-    Udp {
-        host,
-        port: port.filter(|port| *port != 0).unwrap_or(SYSLOG_PORT),
-        only,
-    }
 }
 
 #[cfg(test)]
@@ -135,7 +176,8 @@ mod tests {
         assert_eq!(config.age_s, Some(3 * 3600));
         assert_eq!(config.processor.as_deref(), Some(&b"gzip"[..]));
         let udp = config.udp.unwrap();
-        assert_eq!((&*udp.host, udp.port, udp.only), ("127.0.0.1", 99, false));
+        assert_eq!(udp.to, Some("127.0.0.1:99".parse().unwrap()));
+        assert!(!udp.only);
         assert_eq!(config.prefix.as_deref(), Some(&b"pre: "[..]));
         let shown: Vec<_> = config
             .rules
@@ -156,7 +198,7 @@ mod tests {
     fn junk_after_a_number_is_ignored_and_no_number_is_zero() {
         assert_eq!(Config::parse(b"s12x").size, Some(12));
         assert_eq!(Config::parse(b"s2m").size, Some(2 * 1024 * 1024));
-        assert_eq!(Config::parse(b"s").size, Some(0));
+        assert_eq!(Config::parse(b"s\n").size, Some(0));
         assert_eq!(
             Config::parse(b"n99999999999999999999999").keep,
             Some(u32::MAX)
@@ -164,10 +206,37 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_key_wins_and_an_empty_text_unsets() {
+    fn the_last_of_a_key_wins_and_an_empty_text_changes_nothing() {
         let config = Config::parse(b"pa\npb\n!x\n!\n");
         assert_eq!(config.prefix.as_deref(), Some(&b"b"[..]));
-        assert_eq!(config.processor, None);
+        assert_eq!(config.processor.as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn a_last_line_of_one_byte_needs_its_newline() {
+        let config = Config::parse(b"n3\n-\nn");
+        assert_eq!((config.keep, config.rules.len()), (Some(3), 1));
+        assert_eq!(Config::parse(b"-"), Config::default());
+        assert_eq!(Config::parse(b"s\n").size, Some(0));
+    }
+
+    #[test]
+    fn a_port_or_address_that_is_none_is_told() {
+        let config = Config::parse(b"u127.0.0.1:0\nU1.2.x\n");
+        let told = [
+            Flaw::Port(b"0"[..].into()),
+            Flaw::Address(b"1.2.x"[..].into()),
+        ];
+        assert_eq!(config.flaws, told);
+        assert_eq!(
+            config.udp,
+            Some(Udp {
+                to: None,
+                only: true
+            })
+        );
+        let syslog = Config::parse(b"u127.0.0.1 x").udp.unwrap();
+        assert_eq!(syslog.to, Some("127.0.0.1:514".parse().unwrap()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Paths are put together anew for each call instead of holding the directory open: a log has two
 //! descriptors here, `current` and `lock`, and ten thousand logs shall fit.
 
-use super::config::{CONFIG_BYTES_MAX, Config};
+use super::config::{CONFIG_BYTES_MAX, Config, Flaw};
 use super::rotate::{Kind, Old, next_time};
 use super::settings::Habits;
 use nix::errno::Errno;
@@ -78,6 +78,34 @@ impl Halt {
     }
 }
 
+/// What is told while things go well, or nearly so.
+#[derive(Debug)]
+pub enum Note<'a> {
+    /// The config file held something.
+    Read,
+    Flaw(&'a Flaw),
+    /// `current` was opened and is `new`, or goes on.
+    Opened {
+        new: bool,
+    },
+    Renamed {
+        old: Old,
+        bytes: u64,
+    },
+    Deleted(Old),
+    /// ... since the disk is full.
+    DeletedForRoom(Old),
+    Processing(Old),
+    Processed(Old),
+    ProcessorFailed,
+    Closed,
+}
+
+/// Hears of a log's doings.
+pub trait Teller: std::fmt::Debug + Send {
+    fn tell(&self, note: &Note<'_>);
+}
+
 /// A directory that we hold.
 #[derive(Debug)]
 pub struct Files {
@@ -102,6 +130,8 @@ pub struct Opened {
     pub size: u64,
     /// `current` does not end with a newline.
     pub within_a_line: bool,
+    /// `current` was not there, or was put aside.
+    pub new: bool,
 }
 
 /// Makes, locks and opens a log directory.
@@ -114,6 +144,7 @@ pub fn open(path: &Path, habits: &Habits, now: Duration) -> Result<Opened, Halt>
     if habits.closed_mode.is_some() {
         put_unclean_aside(path, now)?;
     }
+    let new = fs::metadata(path.join("current")).is_err();
     let (current, size, device, inode) = open_current(path, habits)?;
     let within_a_line = size > 0 && !ends_in_newline(&current, size);
     let files = Files {
@@ -126,6 +157,7 @@ pub fn open(path: &Path, habits: &Habits, now: Duration) -> Result<Opened, Halt>
         files,
         size,
         within_a_line,
+        new,
     })
 }
 
@@ -147,20 +179,25 @@ pub fn in_place(path: &Path, files: &Files) -> bool {
         .is_ok_and(|found| found.dev() == files.device && found.ino() == files.inode)
 }
 
-/// The svlogd config file, empty when there is none.
-pub fn config(path: &Path) -> Config {
+/// The svlogd config file, empty when there is none, and whether it holds anything.
+pub fn config(path: &Path) -> (Config, bool) {
     let mut bytes = Vec::new();
     // A FIFO of that name must not hang us.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path.join("config"));
-    if let Ok(file) = file {
-        let most = u64::try_from(CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
-        // A config that can't be read is no config: logging goes on.
-        let _ = file.take(most).read_to_end(&mut bytes);
+    let most = u64::try_from(CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
+    let read = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
+    // A config that can't be read is no config: logging goes on.
+    let mut config = Config::parse(&bytes);
+    if let Err(error) = read
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        config.flaws.push(Flaw::Unreadable(errno));
     }
-    Config::parse(&bytes)
+    (config, !bytes.is_empty())
 }
 
 /// The rotated files, in no order.
@@ -350,7 +387,7 @@ mod tests {
         nix::unistd::mkfifo(&place.path().join("current"), mode).unwrap();
         assert!(open(place.path(), &SCRIBE, NOW).is_err());
         nix::unistd::mkfifo(&place.path().join("config"), mode).unwrap();
-        assert_eq!(config(place.path()), Config::default());
+        assert_eq!(config(place.path()), (Config::default(), false));
     }
 
     #[test]

@@ -4,13 +4,17 @@
 //! *stuck*: it keeps the bytes that it was given, says why ([`Log::trouble`]) and when to try again
 //! ([`Log::wakes_at`]); its caller then stops reading, so that the output waits in the pipe.
 //!
+//! Where it stands is exact at each return: [`Log::position`] counts what write(2) has taken, and
+//! [`Log::unwritten_bytes`] what was taken from the pipe and is not there yet.
+//!
 //! A rotation, an opening, a flush may each stop at any step. What is left is always the same four
 //! things, in order: bytes that belong to this file, a rotation that is due, bytes of the line in
 //! hand, input not looked at. `resume` does them in that order, so there is no second code path.
 
-use super::config::Config;
+use super::config::Flaw;
 pub use super::desk::{Desk, Nobody, Now, Witness};
 use super::dir::{self, Files, Halt};
+pub use super::dir::{Note, Teller};
 use super::line::Lines;
 use super::rotate::{Admit, Kind, Rule, surplus};
 use super::settings::{Habits, Settings};
@@ -23,6 +27,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+mod aside;
 mod file;
 mod work;
 
@@ -30,8 +35,6 @@ mod work;
 const OUT_BYTES_MAX: usize = 256 * 1024;
 /// A full disk is looked at again after this long, as svlogd does.
 const FULL_RETRY: Duration = Duration::from_secs(3);
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Where a log's positions begin: high enough that files older than the log have positions too.
 const POSITION_FIRST: u64 = 1 << 48;
 
@@ -65,6 +68,13 @@ struct Stuck {
     ends: Option<End>,
 }
 
+/// Where in a line a log is, and whether it writes that line.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    lines: Lines,
+    selected: bool,
+}
+
 /// One log directory.
 #[derive(Debug)]
 pub struct Log {
@@ -92,6 +102,7 @@ pub struct Log {
     floor: u64,
     work: Option<Box<work::Work>>,
     stuck: Option<Box<Stuck>>,
+    teller: Option<Box<dyn Teller>>,
 }
 
 impl Log {
@@ -114,6 +125,19 @@ impl Log {
             floor: POSITION_FIRST,
             work: None,
             stuck: None,
+            teller: None,
+        }
+    }
+
+    /// Who hears of what it does.
+    pub fn told_to(mut self, teller: Box<dyn Teller>) -> Log {
+        self.teller = Some(teller);
+        self
+    }
+
+    fn tell(&self, note: &Note<'_>) {
+        if let Some(teller) = &self.teller {
+            teller.tell(note);
         }
     }
 
@@ -161,6 +185,11 @@ impl Log {
     /// Rotates now if there is anything in `current`, and reads the config file again.
     pub fn rotate(&mut self, desk: &mut Desk, now: Now) -> Flow {
         self.read_config();
+        self.turn(desk, now)
+    }
+
+    /// Rotates now if there is anything in `current`.
+    pub fn turn(&mut self, desk: &mut Desk, now: Now) -> Flow {
         if self.size > 0 {
             self.rotation_due = true;
         }
@@ -170,6 +199,26 @@ impl Log {
         }
     }
 
+    /// Opens the directory that this path leads to now; to be let go of first when it is open.
+    pub fn open_at(&mut self, path: &Path, desk: &mut Desk, now: Now) -> Flow {
+        self.path = path.into();
+        self.open(desk, now)
+    }
+
+    /// Where in a line it stands.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            lines: self.lines.clone(),
+            selected: self.selected,
+        }
+    }
+
+    /// Goes on within the line that another log, given the same input, is in.
+    pub fn stand(&mut self, standing: &Standing) {
+        self.lines = standing.lines.clone();
+        self.selected = standing.selected;
+    }
+
     /// Other settings from here on; the config file still stands above them.
     pub fn set(&mut self, wanted: Settings) {
         self.wanted = wanted;
@@ -177,8 +226,21 @@ impl Log {
     }
 
     fn read_config(&mut self) {
-        let config = dir::config(&self.path);
-        let says_something = config != Config::default();
+        let (config, says_something) = dir::config(&self.path);
+        let (unreadable, others): (Vec<&Flaw>, Vec<&Flaw>) = config
+            .flaws
+            .iter()
+            .partition(|flaw| matches!(flaw, Flaw::Unreadable(_)));
+        for flaw in &unreadable {
+            self.tell(&Note::Flaw(flaw));
+        }
+        // svlogd says so of one that it could not read, too.
+        if says_something || !unreadable.is_empty() {
+            self.tell(&Note::Read);
+        }
+        for flaw in others {
+            self.tell(&Note::Flaw(flaw));
+        }
         self.overridden = says_something.then(|| Box::new(self.wanted.overridden(config)));
     }
 
@@ -198,7 +260,7 @@ impl Log {
                 false => Flow::Going,
             };
         };
-        if stuck.halt == Halt::Full {
+        if stuck.halt == Halt::Full && self.habits.config_is_heard_when_full {
             // Somebody may have allowed old files to go.
             self.read_config();
         }
@@ -265,13 +327,30 @@ impl Log {
         )
     }
 
+    /// Whether a processor is at work, or will be tried again.
+    pub fn is_processing(&self) -> bool {
+        self.work.is_some()
+    }
+
     /// Lets go of the directory. Returns how many bytes could not be written and are lost.
-    pub fn close(self) -> usize {
-        if let (Some(files), Some(mode)) = (&self.files, self.habits.closed_mode) {
+    pub fn close(mut self) -> usize {
+        self.let_go();
+        self.unwritten_bytes()
+    }
+
+    /// Closes in order what is open; the line in hand is kept.
+    pub fn let_go(&mut self) {
+        let Some(files) = self.files.take() else {
+            return;
+        };
+        self.tell(&Note::Closed);
+        if self.habits.sync_inline {
+            let _ = files.current.sync_all();
+        }
+        if let Some(mode) = self.habits.closed_mode {
             // Without it the next svlogd puts the file aside as unclean; nothing is lost.
             let _ = files.current.set_permissions(Permissions::from_mode(mode));
         }
-        self.unwritten_bytes()
     }
 
     /// Bytes that were taken and are not on disk.
@@ -293,13 +372,15 @@ impl Log {
     ) -> Flow {
         let mut input = input;
         let result = self.steps(desk, &mut input, ends, now, witness);
+        desk.tell_errors();
         let Err(halt) = result else {
             return Flow::Going;
         };
+        let [first, most] = self.habits.retry;
         let delay = match (&halt, before) {
             (Halt::Full, _) => FULL_RETRY,
-            (_, Some(before)) => (before.delay * 2).clamp(RETRY_FIRST, RETRY_MAX),
-            (_, None) => RETRY_FIRST,
+            (_, Some(before)) => (before.delay * 2).clamp(first, most),
+            (_, None) => first,
         };
         let retry_at = (halt != Halt::Processing).then(|| later(now, delay));
         self.stuck = Some(Box::new(Stuck {
@@ -359,13 +440,13 @@ impl Log {
                 }
                 continue;
             };
-            self.selected = self.settings().selects(piece.text);
+            let own = (begun != now.wall).then(|| desk.stamper.text(self.settings().stamp, begun));
+            let stamp = own.as_ref().unwrap_or(&stamp).as_bytes();
+            self.selected = self.is_written(desk, &rule, stamp, piece.text, now)?;
             if !self.selected {
                 continue;
             }
             witness.line(piece.text, piece.ended);
-            let own = (begun != now.wall).then(|| desk.stamper.text(self.settings().stamp, begun));
-            let stamp = own.as_ref().unwrap_or(&stamp).as_bytes();
             self.put_line(desk, &rule, stamp, piece.text, newline, now)?;
         }
         Ok(())
@@ -393,12 +474,12 @@ impl Log {
                 false => Ok(()),
             };
         };
-        self.selected = self.settings().selects(piece.text);
+        let stamp = desk.stamper.text(self.settings().stamp, begun);
+        self.selected = self.is_written(desk, &rule, stamp.as_bytes(), piece.text, now)?;
         if !self.selected {
             return Ok(());
         }
         witness.line(piece.text, true);
-        let stamp = desk.stamper.text(self.settings().stamp, begun);
         self.put_line(desk, &rule, stamp.as_bytes(), piece.text, newline, now)
     }
 

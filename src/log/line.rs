@@ -30,7 +30,7 @@ enum Place {
 }
 
 /// The cutter of one stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Lines {
     /// The unfinished line; what a piece was just made of stays until the next call.
     held: Vec<u8>,

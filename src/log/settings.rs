@@ -4,6 +4,7 @@ use super::Stamp;
 use super::config::{Config, Udp};
 use super::rotate::{Border, Rule, Surplus};
 use super::select::{self, Verdict};
+use std::time::Duration;
 
 /// Bytes before rotation when nothing else is said.
 pub const SIZE_DEFAULT: u64 = 1_000_000;
@@ -36,6 +37,14 @@ pub struct Habits {
     pub sync_inline: bool,
     /// `current` and `lock` may be symbolic links.
     pub follows_links: bool,
+    /// A `current` that was removed under us is noticed and made anew.
+    pub looks_for_current: bool,
+    /// The config file is read again while the disk is full: somebody may have let old files go.
+    pub config_is_heard_when_full: bool,
+    /// The age is counted from the opening, whatever else made a rotation meanwhile.
+    pub age_runs_on: bool,
+    /// How long until the first new try of what failed, doubling up to the second.
+    pub retry: [Duration; 2],
     pub border: Border,
     pub surplus: Surplus,
 }
@@ -51,6 +60,10 @@ pub static SCRIBE: Habits = Habits {
     unprocessed_are_taken_up: true,
     sync_inline: false,
     follows_links: false,
+    looks_for_current: true,
+    config_is_heard_when_full: true,
+    age_runs_on: false,
+    retry: [Duration::from_millis(100), Duration::from_secs(10)],
     border: Border::WholeLines,
     surplus: Surplus::All,
 };
@@ -66,6 +79,10 @@ pub static SVLOGD: Habits = Habits {
     unprocessed_are_taken_up: false,
     sync_inline: true,
     follows_links: true,
+    looks_for_current: false,
+    config_is_heard_when_full: false,
+    age_runs_on: true,
+    retry: [Duration::from_secs(3), Duration::from_secs(3)],
     border: Border::Svlogd,
     surplus: Surplus::OneSaved,
 };
@@ -92,9 +109,9 @@ pub struct Extra {
     pub processor: Option<Box<[u8]>>,
     pub prefix: Option<Box<[u8]>>,
     pub rules: Vec<select::Rule>,
-    /// Parsed, not acted upon yet.
+    /// Which lines are repeated on standard error.
     pub error_rules: Vec<select::Rule>,
-    /// Parsed, not acted upon yet.
+    /// Where lines are sent.
     pub udp: Option<Udp>,
 }
 
@@ -141,17 +158,6 @@ impl Settings {
         }
     }
 
-    /// Whether a line of which this is the head is written.
-    pub fn selects(&self, head: &[u8]) -> bool {
-        let Some(extra) = &self.extra else {
-            return true;
-        };
-        match select::judge(&extra.rules, head, Verdict::Selected) {
-            Verdict::Selected => true,
-            Verdict::Deselected => false,
-        }
-    }
-
     pub fn prefix(&self) -> &[u8] {
         let extra = self.extra.as_ref();
         extra
@@ -165,6 +171,22 @@ impl Settings {
 }
 
 impl Extra {
+    /// Whether a line of which this is the head is written or sent.
+    pub fn selects(&self, head: &[u8]) -> bool {
+        match select::judge(&self.rules, head, Verdict::Selected) {
+            Verdict::Selected => true,
+            Verdict::Deselected => false,
+        }
+    }
+
+    /// Whether it is repeated on standard error.
+    pub fn repeats(&self, head: &[u8]) -> bool {
+        match select::judge(&self.error_rules, head, Verdict::Deselected) {
+            Verdict::Selected => true,
+            Verdict::Deselected => false,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         let Extra {
             processor,

@@ -8,4 +8,5 @@ mod runsv;
 mod runsvdir;
 mod small;
 mod sv;
+mod svlogd;
 pub mod twin;

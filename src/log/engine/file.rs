@@ -2,6 +2,7 @@
 //!
 //! Each step may stop at a disk that does not take it; then nothing is lost and `resume` goes on.
 
+use super::super::rotate::{Old, Surplus};
 use super::*;
 
 impl Log {
@@ -11,6 +12,9 @@ impl Log {
             return Ok(());
         }
         self.be_open(now)?;
+        if self.size == 0 {
+            self.count_age_on(now);
+        }
         let mut written = 0;
         let mut result = Ok(());
         while written < desk.out.len() && result.is_ok() {
@@ -29,7 +33,10 @@ impl Log {
             }
             if let Err(error) = &result
                 && Halt::of("write", "current", error) == Halt::Full
-                && self.make_room()
+                && self.make_room().is_some_and(|old| {
+                    self.tell(&Note::DeletedForRoom(old));
+                    true
+                })
             {
                 result = Ok(());
             }
@@ -37,7 +44,7 @@ impl Log {
         desk.out.drain(..written);
         result.map_err(|error| {
             let halt = Halt::of("write", "current", &error);
-            if halt != Halt::Full {
+            if halt != Halt::Full && self.habits.looks_for_current {
                 // The file itself may be stale (a server went away): open it anew.
                 self.files = None;
             }
@@ -46,12 +53,19 @@ impl Log {
     }
 
     /// On a full disk: deletes the oldest file, if the config's N allows one to go.
-    pub(super) fn make_room(&self) -> bool {
-        let (Some(min), Ok(olds)) = (self.settings().min, dir::list(&self.path)) else {
-            return false;
+    pub(super) fn make_room(&self) -> Option<Old> {
+        let (min, keep) = (self.settings().min?, self.settings().keep);
+        let mut olds = dir::list(&self.path).ok()?;
+        let unlimited = match self.habits.surplus {
+            Surplus::All => keep == 0,
+            // To svlogd keeping all is less than keeping any number.
+            Surplus::OneSaved => false,
         };
-        if self.settings().keep != 0 && min >= self.settings().keep {
-            return false;
+        if min >= keep && !unlimited {
+            return None;
+        }
+        if self.habits.surplus == Surplus::OneSaved {
+            olds.retain(|old| old.kind == Kind::Saved);
         }
         let busy = self.work.as_ref().map(|work| work.old.at);
         // N0 means that every old file may go; for `surplus` zero means that all stay.
@@ -65,14 +79,17 @@ impl Log {
                 .first()
                 .copied(),
         };
-        goes.is_some_and(|old| fs::remove_file(self.path.join(old.name())).is_ok())
+        let goes = goes?;
+        fs::remove_file(self.path.join(goes.name())).ok()?;
+        Some(goes)
     }
 
     /// Opens the directory, or sees (once a second) that `current` is still in its place.
     pub(super) fn be_open(&mut self, now: Now) -> Result<(), Halt> {
         let second = now.mono_ns / 1_000_000_000;
         if let Some(files) = &self.files {
-            if second == self.checked_s || dir::in_place(&self.path, files) {
+            let looks = self.habits.looks_for_current && second != self.checked_s;
+            if !looks || dir::in_place(&self.path, files) {
                 self.checked_s = second;
                 return Ok(());
             }
@@ -89,6 +106,7 @@ impl Log {
         self.rotation_due = false;
         self.read_config();
         self.files = Some(opened.files);
+        self.tell(&Note::Opened { new: opened.new });
         if !self.opened_once {
             self.opened_once = true;
             if opened.within_a_line && self.habits.open_line_goes_on {
@@ -126,9 +144,16 @@ impl Log {
             Err(error) => return Err(Halt::of("rename", "current", &error)),
         };
         self.rotation_due = false;
+        self.tell(&Note::Renamed {
+            old,
+            bytes: self.size,
+        });
         self.begin += self.size;
         self.size = 0;
-        self.begun_ns = now.mono_ns;
+        match self.habits.age_runs_on {
+            true => self.count_age_on(now),
+            false => self.begun_ns = now.mono_ns,
+        }
         if let Some(files) = self.files.take() {
             if let Some(mode) = self.habits.rotated_mode {
                 let _ = files.current.set_permissions(Permissions::from_mode(mode));
@@ -153,7 +178,18 @@ impl Log {
         let unfinished = olds.iter().filter(|old| old.kind == Kind::Unfinished);
         let beyond = surplus(&olds, self.settings().keep, self.habits.surplus, None);
         for old in unfinished.chain(&beyond) {
-            let _ = fs::remove_file(self.path.join(old.name()));
+            if fs::remove_file(self.path.join(old.name())).is_ok() && old.kind != Kind::Unfinished {
+                self.tell(&Note::Deleted(*old));
+            }
+        }
+    }
+
+    /// Leaves out whole spans of age in which there was nothing to rotate.
+    fn count_age_on(&mut self, now: Now) {
+        let age_ns = self.settings().age_s.saturating_mul(1_000_000_000);
+        let passed = now.mono_ns.saturating_sub(self.begun_ns);
+        if let Some(spans) = passed.checked_div(age_ns) {
+            self.begun_ns += spans * age_ns;
         }
     }
 }

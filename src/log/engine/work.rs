@@ -3,7 +3,7 @@
 use super::super::dir::{self, Halt};
 use super::super::processor::Processor;
 use super::super::rotate::{Kind, Old};
-use super::{Log, Now, later};
+use super::{Log, Note, Now, later};
 use std::time::Duration;
 
 const PROCESSOR_RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -30,6 +30,9 @@ impl Log {
             return;
         };
         let running = Processor::start(&self.path, command, old).ok();
+        if running.is_some() {
+            self.tell(&Note::Processing(old.with(Kind::Unprocessed)));
+        }
         self.work = Some(Box::new(Work {
             running,
             old,
@@ -70,6 +73,7 @@ impl Log {
         let mode = self.habits.rotated_mode.unwrap_or(self.habits.current_mode);
         if status.success() && running.accept(&self.path, mode).is_ok() {
             self.work = None;
+            self.tell(&Note::Processed(old.with(Kind::Saved)));
             if self.habits.unprocessed_are_taken_up {
                 self.process_left_over(now);
             }
@@ -77,6 +81,9 @@ impl Log {
             return;
         }
         running.reject(&self.path);
+        if let Some(teller) = &self.teller {
+            teller.tell(&Note::ProcessorFailed);
+        }
         let gone = !self.path.join(old.with(Kind::Unprocessed).name()).exists();
         work.running = None;
         work.retry_at = later(now, delay);

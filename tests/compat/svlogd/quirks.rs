@@ -1,0 +1,102 @@
+//! Where ours differs on purpose, both results stated.
+
+use super::super::twin::both;
+use super::script;
+
+/// Both outputs of a script, runit's first; None without runit.
+fn outputs(body: &str) -> (Option<String>, String) {
+    let (runit, ours) = both(&script(body));
+    (runit.map(|seen| seen.stdout), ours.stdout)
+}
+
+#[test]
+fn an_unfinished_last_line_is_kept() {
+    let (runit, ours) = outputs("mkdir d; printf 'one\\ntwo' | svlogd d; cat d/current");
+    assert_eq!(ours, "one\ntwo\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "one\n");
+    }
+}
+
+/// One write, so that the line is in hand when the signal comes.
+#[test]
+fn the_line_that_term_waits_for_is_kept() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; mkfifo in; : > err; svlogd -v d < in 2>> err & p=$!; exec 3> in; exec 4< in
+           printf 'a\nmid' >&3; await '[ -s d/current ]'; kill -TERM $p; await 'grep -q sigterm err'
+           printf 'dle\nnot this\n' >&3; wait $p; exec 3>&-; cat d/current; echo rest; cat <&4"#,
+    );
+    assert_eq!(ours, "a\nmiddle\nrest\nnot this\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "a\nrest\nnot this\n");
+    }
+}
+
+/// How often a processor that always fails is started within the time that a good one of another
+/// directory needs.
+#[test]
+fn a_failing_processor_is_given_time() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf 's2000\n!echo x >> tries; [ -e good ]\n' > d/config
+           (seq -f %09g 150; await '[ -s d/tries ]'; sleep 0.5; : > d/good) | svlogd d 2>/dev/null
+           [ $(wc -l < d/tries) -le 3 ] && echo few || echo many; ls d | grep -c '\.s$'; ls d | grep -c '\.u$'"#,
+    );
+    assert_eq!(ours, "few\n1\n0\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "many\n1\n0\n");
+    }
+}
+
+#[test]
+fn a_repeated_byte_is_not_looked_for_behind_the_end_of_the_line() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf -- '-x+a\n' > d/config
+           printf 'x\nxaaaaab\nx\nxa\nend\n' | svlogd d; cat d/current"#,
+    );
+    assert_eq!(ours, "x\nxaaaaab\nx\nend\n");
+    if let Some(runit) = runit {
+        // There stands what a line before it has left.
+        assert_eq!(runit, "x\nxaaaaab\nend\n");
+    }
+}
+
+#[test]
+fn a_removed_current_does_not_stop_the_log() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; mkfifo in; : > err; svlogd -v d < in 2>> err & p=$!; exec 3> in; echo a >&3
+           await '[ -s d/current ]'; rm d/current; kill -ALRM $p; await 'grep -q "pausing\|new.*" err'
+           await '[ -e d/current ] || grep -q pausing err'
+           grep -c pausing err; kill -KILL $p"#,
+    );
+    assert_eq!(ours, "0\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "1\n");
+    }
+}
+
+/// What was told last, and the exit code; runit's waits for ever.
+#[test]
+fn a_current_that_cannot_be_synced_is_closed() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; ln -s /dev/null d/current; : > err
+           (echo a | svlogd d 2>> err; echo "exit $?" >> err) & p=$!
+           await 'grep -q "pausing\|exit" err'; kill -KILL $p; head -n 1 err | cut -c 1-15"#,
+    );
+    assert_eq!(ours, "exit 0\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "svlogd: pausing\n");
+    }
+}
+
+#[test]
+fn a_label_before_1970_is_none_of_its_files() {
+    let (runit, ours) = outputs(
+        r#"mkdir d; printf 's2000\nn1\n' > d/config; : > d/@400000000000000000000001.s
+           seq -f %09g 200 | svlogd d; [ -e d/@400000000000000000000001.s ]; echo $?
+           ls d | grep -c '\.s$'"#,
+    );
+    assert_eq!(ours, "0\n2\n");
+    if let Some(runit) = runit {
+        assert_eq!(runit, "1\n1\n");
+    }
+}
