@@ -79,7 +79,7 @@ fn a_restart_is_over_when_it_has_happened() {
     let world = World::new();
     world.run("web", "exec sleep 1000");
     let program = ours_alone().join("sv");
-    let mut before = world.until_up("web");
+    let mut before = world.until_up_on_disk("web");
     for word in ["restart", "try-restart", "force-restart", "force-reload"] {
         let (code, words) = sv(&program, &world, &["-w", "60", word, "web"]);
         assert_eq!(

@@ -77,11 +77,17 @@ fn a_removed_current_does_not_stop_the_log() {
 /// What was told last, and the exit code; runit's waits for ever.
 #[test]
 fn a_current_that_cannot_be_synced_is_closed() {
+    // A device of its own: the mode of the real one would be changed.
     let (runit, ours) = outputs(
-        r#"mkdir d; ln -s /dev/null d/current; : > err
+        r#"mkdir d; { mknod null c 1 3 && : > null; } 2> /dev/null || { echo none; exit 0; }
+           ln -s ../null d/current; : > err
            (echo a | svlogd d 2>> err; echo "exit $?" >> err) & p=$!
            await 'grep -q "pausing\|exit" err'; kill -KILL $p; head -n 1 err | cut -c 1-15"#,
     );
+    if ours == "none\n" {
+        println!("skipped: needs root and a file system that allows devices");
+        return;
+    }
     assert_eq!(ours, "exit 0\n");
     if let Some(runit) = runit {
         assert_eq!(runit, "svlogd: pausing\n");
