@@ -231,6 +231,13 @@ fn files(top: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
             '-'
         };
         let name = path.strip_prefix(top).expect("below").to_string_lossy();
+        // On its way to be renamed when its writer was ended with the script.
+        if ["pid.new", "stat.new", "status.new"]
+            .iter()
+            .any(|passing| name.ends_with(&format!("supervise/{passing}")))
+        {
+            continue;
+        }
         let mode = metadata.permissions().mode() & 0o7777;
         found.insert(without_stamp(&name), format!("{letter}{mode:04o}"));
         if kind.is_dir() {
