@@ -16,13 +16,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const USAGE: u8 = 1;
 const FATAL: u8 = 111;
-/// A supervisor whose keeper was killed holds the lock for an instant longer, to write down what
-/// its successor needs.
-const LOCK_TRIES: u32 = 10;
+/// A supervisor whose keeper was killed holds the lock until it has written down what its successor
+/// needs: an instant, but on a busy machine a long one.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// ... when it is not seen that whoever took the lock has ended: most likely it is somebody's for good.
+const HELD_PATIENCE: Duration = Duration::from_millis(200);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn main(args: &[OsString]) -> u8 {
@@ -80,13 +82,21 @@ fn prepare_log(dir: &Path) -> Result<(OwnedFd, Fifos), OpenError> {
 }
 
 fn open(dir: &Path) -> Result<Supervise, OpenError> {
-    for _ in 0..LOCK_TRIES {
-        match supervise::open(dir) {
-            Err(OpenError::Locked(_)) => std::thread::park_timeout(LOCK_PAUSE),
-            other => return other,
+    let begun = Instant::now();
+    loop {
+        let opened = supervise::open(dir);
+        if !matches!(opened, Err(OpenError::Locked(_))) {
+            return opened;
         }
+        let patience = match supervise::is_held_by_the_living(dir) {
+            true => HELD_PATIENCE,
+            false => LOCK_PATIENCE,
+        };
+        if begun.elapsed() >= patience {
+            return opened;
+        }
+        std::thread::park_timeout(LOCK_PAUSE);
     }
-    supervise::open(dir)
 }
 
 /// The first status, unless there is somebody alive of whom the old one speaks.

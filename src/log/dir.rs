@@ -6,9 +6,9 @@
 use super::config::{CONFIG_BYTES_MAX, Config, Flaw};
 use super::rotate::{Kind, Old, next_time};
 use super::settings::Habits;
+use crate::os::locks;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::stat::{major, minor};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{
@@ -249,17 +249,9 @@ fn options(habits: &Habits) -> OpenOptions {
     options
 }
 
-/// Who holds the lock of that file, by /proc/locks.
+/// Who holds the lock of that file, in words.
 fn holder(file: &File) -> Option<String> {
-    let about = file.metadata().ok()?;
-    let (device, inode) = (about.dev(), about.ino());
-    let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let line = locks
-        .lines()
-        .find(|line| line.contains(" FLOCK ") && line.split(' ').any(|word| word == place))?;
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let pid = words.get(4)?;
+    let pid = locks::holder(file)?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(format!("{} (pid {pid})", name.trim_end()))
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod fds;
 pub mod identity;
 pub mod limits;
+pub mod locks;
 pub mod paths;
 pub mod pidfd;
 pub mod step;

@@ -5,7 +5,8 @@
 //! its `log/`. The files are left behind when supervision ends, as runit does it.
 
 use super::status::{State, Status, Want, encode, pid_text, stat_text};
-use crate::os::wording;
+use crate::os::pidfd::PidFd;
+use crate::os::{locks, wording};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -140,6 +141,14 @@ pub fn wait_for_lock(dir: &Path) -> Result<OwnedFd, OpenError> {
     let file = open_lock(&path).map_err(failed("open", &path))?;
     file.lock().map_err(failed("lock", &path))?;
     Ok(file.into())
+}
+
+/// Whether the process that took the lock still lives. Its children may hold the lock after it.
+pub fn is_held_by_the_living(dir: &Path) -> bool {
+    let holder = File::open(dir.join("supervise/lock"))
+        .ok()
+        .and_then(|lock| locks::holder(&lock));
+    holder.is_some_and(|pid| PidFd::open(pid).is_ok_and(|holder| holder.lives()))
 }
 
 /// The lock of a supervision that is ending, unless a successor has taken it. Its holder may be

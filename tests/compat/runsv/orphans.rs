@@ -1,14 +1,24 @@
 //! What becomes of a service whose runsv was killed.
 
 use super::super::twin::{Whose, both, programs, run};
-use super::with;
+/// With `fell`: runsv is killed and is no more, nor is the supervisor that ours has, so that what is
+/// written into `control` from here on is for the next one.
+fn with(script: &str) -> String {
+    const FELL: &str = r#"
+    fell() {
+        left=$(ps -o pid=,comm= --ppid $1 | awk '$2 ~ /^outlast-/ { print $1 }')
+        kill -KILL $1; wait $1; for each in $left; do gone $each; done
+    }
+    "#;
+    super::with(&format!("{FELL}{script}"))
+}
 
 #[test]
 fn quirk_10_a_service_that_is_still_alive_is_taken_over() {
     let (runit, ours) = both(&with(
         r#"
         svc a 'echo $$ >>../pids; exec sleep 1000'
-        runsv a 2>/dev/null & runsv=$!; runs a; status_is a 00750001; kill -KILL $runsv; wait $runsv
+        runsv a 2>/dev/null & runsv=$!; runs a; status_is a 00750001; fell $runsv
         runsv a 2>/dev/null & runsv=$!; until_ '[ -s a/supervise/pid ] && ! cmp a/supervise/pid none'
         n=0; while [ $n -lt 40 ] && [ $(wc -l <pids) -lt 2 ]; do n=$((n + 1)); sleep .05; done
         wc -l <pids; alive=0; for p in $(cat pids); do kill -0 $p && alive=$((alive + 1)); done; echo $alive alive
@@ -33,7 +43,7 @@ fn what_was_taken_over_obeys_its_end_is_seen_and_its_log_goes_on() {
         r#"
         svc a 'i=0; while :; do i=$((i + 1)); echo $i; sleep .05; done'; svc a/log 'while read x; do echo $x >>out; if [ -e stop ]; then rm stop; exit; fi; done'
         script a/finish 'echo "$1 $2" >>../ends'
-        runsv a 2>/dev/null & runsv=$!; runs a; lines a/log/out 3; kill -KILL $runsv; wait $runsv
+        runsv a 2>/dev/null & runsv=$!; runs a; lines a/log/out 3; fell $runsv
         runsv a 2>/dev/null & runsv=$!; until_ '[ -p a/supervise/ok ] && grep -q run a/supervise/stat'
         log=$(cat a/log/supervise/pid); echo >a/log/stop; gone $log
         n=$(wc -l <a/log/out); lines a/log/out $((n + 5))
@@ -54,10 +64,10 @@ fn what_was_wanted_of_it_is_not_forgotten_but_an_exit_is() {
         r#"
         svc a 'trap "" TERM; echo >>ready; while :; do sleep .1; done'; echo >a/down
         runsv a 2>/dev/null & runsv=$!; cmd a o; lines a/ready 1; stat_is a 'run, want down'
-        kill -KILL $runsv; wait $runsv
+        fell $runsv
         runsv a 2>/dev/null & runsv=$!; until_ '[ -p a/supervise/ok ]'; cmd a p
         stat_is a 'run, paused, want down'; cmd a cx; stat_is a 'run, got TERM, want exit'
-        kill -KILL $runsv; wait $runsv
+        fell $runsv
         runsv a 2>/dev/null & runsv=$!; cmd a p; stat_is a 'run, paused, got TERM'
         kill -KILL $(cat a/supervise/pid); lines a/ready 2; cmd a dk; stat_is a down; cmd a x; wait $runsv; echo $?
         "#,
@@ -70,7 +80,7 @@ fn a_number_that_means_another_process_is_not_taken_for_it() {
     let said = ours(
         r#"
         svc a 'echo $$ >>../pids; exec sleep 1000'
-        runsv a 2>/dev/null & runsv=$!; runs a; until_ '[ -s a/supervise/outlast ]'; kill -KILL $runsv; wait $runsv
+        runsv a 2>/dev/null & runsv=$!; runs a; until_ '[ -s a/supervise/outlast ]'; fell $runsv
         until_ '! printf c 1<>a/supervise/ok >a/supervise/none/x'
         sed "s/\"started\":[0-9]*/\"started\":1/" <a/supervise/outlast >forged
         (umask 077; cat forged >a/supervise/outlast)
