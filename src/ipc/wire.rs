@@ -8,8 +8,10 @@
 
 pub mod bytes;
 pub mod ledger;
+mod spawn;
 
 use bytes::{Reader, Writer};
+pub use spawn::{Spawn, Stream, What};
 
 /// Grows when a record changes its meaning; appended fields don't count.
 pub const VERSION: u16 = 1;
@@ -40,50 +42,6 @@ pub struct Key {
     pub id: u32,
     /// 0 run, 1 finish, 2 check, 3 control; below [`ROLES`].
     pub role: u8,
-}
-
-/// Which program a `Spawn` starts; its path follows from this alone, so that the keeper parses
-/// nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum What {
-    /// `./run`
-    Run,
-    /// `./finish CODE STATUS`
-    Finish(i32, i32),
-    /// `./check`
-    Check,
-    /// `./control/<letter>`
-    Control(u8),
-    /// Our own binary as launch, with a plan as descriptor 3.
-    Launch,
-    /// Our own binary as the scribe, with its link as descriptor 3.
-    Scribe { echo: bool },
-}
-
-/// Where one of stdin, stdout, stderr of a new process comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stream {
-    /// The keeper's own.
-    Keep,
-    /// /dev/null
-    Null,
-    /// The reading end of the pipe stored for this service.
-    PipeOut(u32),
-    /// The writing end of it.
-    PipeIn(u32),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spawn {
-    pub key: Key,
-    pub what: What,
-    /// Become a session leader.
-    pub session: bool,
-    pub streams: [Stream; 3],
-    /// A directory rides along, first; without it the child stays in the keeper's.
-    pub directory: bool,
-    /// A descriptor for the child's 3 rides along, last.
-    pub extra: bool,
 }
 
 /// From the supervisor.
@@ -134,7 +92,7 @@ pub enum ToKeeper {
         pid: i32,
     },
     /// Services are being stopped for good: a successor is to be told to go on with that.
-    Ending,
+    Ending(Ending),
     /// The supervisor is through: end with this code once it has exited.
     Done {
         code: u8,
@@ -150,6 +108,15 @@ pub enum ToKeeper {
     Upgrade,
     /// Send a copy of the book as a successor would get it.
     Copy,
+}
+
+/// The end that was begun: what a successor has to know of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ending {
+    /// What outlast exits with when all goes well.
+    pub code: u8,
+    /// CLOCK_MONOTONIC nanoseconds by which all is to be over; 0 for no bound.
+    pub until_ns: u64,
 }
 
 /// How a held process stands in the book.
@@ -227,6 +194,8 @@ pub enum FromKeeper {
     StillThere,
     /// The answer to `Copy`, with the book in a file; without one when that could not be made.
     Book,
+    /// A predecessor has begun to stop everything; follows the book.
+    Ending(Ending),
 }
 
 /// What a supervisor is told first.
@@ -268,56 +237,6 @@ impl Reader<'_> {
     }
 }
 
-impl What {
-    fn write(self, writer: Writer) -> Writer {
-        let (number, first, second) = match self {
-            What::Run => (0, 0, 0),
-            What::Finish(code, status) => (1, code, status),
-            What::Check => (2, 0, 0),
-            What::Control(letter) => (3, i32::from(letter), 0),
-            What::Launch => (4, 0, 0),
-            What::Scribe { echo } => (5, i32::from(echo), 0),
-        };
-        writer.u8(number).i32(first).i32(second)
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Option<What> {
-        let (number, first, second) = (reader.u8()?, reader.i32()?, reader.i32()?);
-        Some(match number {
-            0 => What::Run,
-            1 => What::Finish(first, second),
-            2 => What::Check,
-            // Only letters and digits: the byte becomes part of a path.
-            3 => What::Control(u8::try_from(first).ok().filter(u8::is_ascii_alphanumeric)?),
-            4 => What::Launch,
-            5 => What::Scribe { echo: first != 0 },
-            _ => return None,
-        })
-    }
-}
-
-impl Stream {
-    fn write(self, writer: Writer) -> Writer {
-        match self {
-            Stream::Keep => writer.u8(0).u32(0),
-            Stream::Null => writer.u8(1).u32(0),
-            Stream::PipeOut(id) => writer.u8(2).u32(id),
-            Stream::PipeIn(id) => writer.u8(3).u32(id),
-        }
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Option<Stream> {
-        let (number, id) = (reader.u8()?, reader.u32()?);
-        Some(match number {
-            0 => Stream::Keep,
-            1 => Stream::Null,
-            2 => Stream::PipeOut(id),
-            3 => Stream::PipeIn(id),
-            _ => return None,
-        })
-    }
-}
-
 impl Held {
     pub const NONE: Held = Held {
         standing: Standing::None,
@@ -351,20 +270,24 @@ impl Held {
     }
 }
 
+impl Ending {
+    fn write(&self, writer: Writer) -> Writer {
+        writer.u8(self.code).u64(self.until_ns)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Ending> {
+        Some(Ending {
+            code: reader.u8()?,
+            until_ns: reader.u64()?,
+        })
+    }
+}
+
 impl ToKeeper {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             ToKeeper::Hello { version } => Writer::new(1).u16(*version),
-            ToKeeper::Spawn(spawn) => {
-                let mut writer = spawn.what.write(Writer::new(2).key(spawn.key));
-                for stream in spawn.streams {
-                    writer = stream.write(writer);
-                }
-                let flags = [spawn.session, spawn.directory, spawn.extra];
-                flags
-                    .into_iter()
-                    .fold(writer, |writer, flag| writer.u8(u8::from(flag)))
-            }
+            ToKeeper::Spawn(spawn) => spawn.write(Writer::new(2)),
             ToKeeper::Signal { key, signal } => Writer::new(3).key(*key).u8(*signal),
             ToKeeper::Store { id, slot } => Writer::new(4).u32(*id).u8(*slot),
             ToKeeper::Fetch { id, slot } => Writer::new(5).u32(*id).u8(*slot),
@@ -373,7 +296,7 @@ impl ToKeeper {
             ToKeeper::Acknowledge { key, pid } => Writer::new(8).key(*key).i32(*pid),
             ToKeeper::Forget { id } => Writer::new(9).u32(*id),
             ToKeeper::Done { code } => Writer::new(10).u8(*code),
-            ToKeeper::Ending => Writer::new(11),
+            ToKeeper::Ending(ending) => ending.write(Writer::new(11)),
             ToKeeper::Adopt { key, pid } => Writer::new(12).key(*key).i32(*pid),
             ToKeeper::Listen { dev, ino } => Writer::new(13).u64(*dev).u64(*ino),
             ToKeeper::Here => Writer::new(14),
@@ -390,18 +313,7 @@ impl ToKeeper {
             1 => ToKeeper::Hello {
                 version: reader.u16()?,
             },
-            2 => ToKeeper::Spawn(Spawn {
-                key: reader.key()?,
-                what: What::read(reader)?,
-                streams: [
-                    Stream::read(reader)?,
-                    Stream::read(reader)?,
-                    Stream::read(reader)?,
-                ],
-                session: reader.flag()?,
-                directory: reader.flag()?,
-                extra: reader.flag()?,
-            }),
+            2 => ToKeeper::Spawn(Spawn::read(reader)?),
             3 => ToKeeper::Signal {
                 key: reader.key()?,
                 signal: reader.u8()?,
@@ -432,7 +344,7 @@ impl ToKeeper {
                 pid: reader.i32()?,
             },
             10 => ToKeeper::Done { code: reader.u8()? },
-            11 => ToKeeper::Ending,
+            11 => ToKeeper::Ending(Ending::read(reader)?),
             13 => ToKeeper::Listen {
                 dev: reader.u64()?,
                 ino: reader.u64()?,
@@ -506,6 +418,7 @@ impl FromKeeper {
             FromKeeper::Caught { signal } => Writer::new(8).u8(*signal),
             FromKeeper::StillThere => Writer::new(9),
             FromKeeper::Book => Writer::new(10),
+            FromKeeper::Ending(ending) => ending.write(Writer::new(11)),
         }
         .0
     }
@@ -574,6 +487,7 @@ impl FromKeeper {
             },
             9 => FromKeeper::StillThere,
             10 => FromKeeper::Book,
+            11 => FromKeeper::Ending(Ending::read(reader)?),
             _ => return None,
         })
     }

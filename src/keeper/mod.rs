@@ -16,7 +16,7 @@ mod upgrade;
 mod vigil;
 
 use crate::ipc::wire::ledger::Outcome;
-use crate::ipc::wire::{FRONTED, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
+use crate::ipc::wire::{Ending, FRONTED, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
 use crate::os::{clock, fds};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -157,7 +157,7 @@ struct Keeper {
     /// Children may have ended that are not in the book.
     sweep_due: bool,
     /// All services are being stopped for good.
-    ending: bool,
+    ending: Option<Ending>,
     /// How we came to be, and whether the front, if there was one, has ended.
     birth: Birth,
     front_gone: bool,
@@ -212,7 +212,7 @@ impl Keeper {
             deputy,
             vigil: Vigil::default(),
             sweep_due: false,
-            ending: false,
+            ending: None,
             birth,
             front_gone: false,
             done: None,
@@ -479,7 +479,7 @@ impl Keeper {
                         .adopt(key, pid, pidfd, &mut self.book, &self.epoll);
                 }
             }
-            ToKeeper::Ending => self.ending = true,
+            ToKeeper::Ending(ending) => self.ending = Some(ending),
             ToKeeper::Done { code } => self.done = Some(code),
             ToKeeper::Listen { dev, ino } => {
                 if let Some(socket) = fds.pop() {
@@ -521,10 +521,11 @@ impl Keeper {
             self.deputy.owe(Owed::Record(FromKeeper::StillThere));
         }
         // What a predecessor was told and its successor has to know as well.
-        for (told, signal) in [(self.front_gone, SIGUSR1), (self.ending, SIGTERM)] {
-            if let (true, Ok(signal)) = (told, u8::try_from(signal)) {
-                self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
-            }
+        if let (true, Ok(signal)) = (self.front_gone, u8::try_from(SIGUSR1)) {
+            self.deputy.owe(Owed::Record(FromKeeper::Caught { signal }));
+        }
+        if let Some(ending) = self.ending {
+            self.deputy.owe(Owed::Record(FromKeeper::Ending(ending)));
         }
     }
 }

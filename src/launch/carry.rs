@@ -6,7 +6,7 @@
 //! that worked.
 
 use super::credentials;
-use super::environment::Environment;
+use super::environment::{DEFAULT_PATH, Environment};
 use super::plan::{Do, PLAN_BYTES_MAX, Plan};
 use crate::os::step::{DETAIL_BYTES_MAX, Step};
 use crate::os::{fds, limits, users};
@@ -120,6 +120,11 @@ impl Becoming {
     fn take(&mut self, step: &Do) -> Result<(), Broken> {
         match step {
             Do::NewSession => setsid().map(drop).map_err(at(Step::Session, "")),
+            Do::ClearEnv => {
+                self.environment = Environment::default();
+                self.environment.set("PATH", DEFAULT_PATH);
+                Ok(())
+            }
             Do::UserEnv(user) => {
                 let user = self.look_up(user)?;
                 self.environment.set_user(&user);

@@ -23,6 +23,8 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Do {
     NewSession,
+    /// Nothing is left of the environment but the usual PATH.
+    ClearEnv,
     /// HOME, USER, LOGNAME and SHELL of this user.
     UserEnv(String),
     SetEnv(BTreeMap<String, String>),
@@ -75,6 +77,9 @@ pub fn plan(spec: &Spec, cgroup: Option<&str>, service_dir: &str) -> Option<Plan
 /// since only root may raise them; the directory after it, since the user must be able to enter.
 fn steps(identity: &Identity, cgroup: Option<&str>) -> Vec<Do> {
     let mut steps = Vec::new();
+    if identity.clear_env {
+        steps.push(Do::ClearEnv);
+    }
     if let Some(user) = &identity.user {
         steps.push(Do::UserEnv(user.clone()));
     }
@@ -139,6 +144,7 @@ mod tests {
         };
         let identity = &mut spec.identity;
         identity.user = Some("www".into());
+        identity.clear_env = true;
         identity.env.insert("A".into(), "1".into());
         identity.env_files.push("conf".into());
         identity.umask = Some(0o27);
@@ -154,6 +160,7 @@ mod tests {
             .iter()
             .map(|step| match step {
                 Do::NewSession => "session",
+                Do::ClearEnv => "clear-env",
                 Do::UserEnv(_) => "user-env",
                 Do::SetEnv(_) => "env",
                 Do::EnvFile(_) => "env-file",
@@ -165,7 +172,8 @@ mod tests {
                 Do::Directory(_) => "directory",
             })
             .collect();
-        let wanted = "user-env env env-file cgroup limit umask output credentials directory";
+        let wanted =
+            "clear-env user-env env env-file cgroup limit umask output credentials directory";
         assert_eq!(order.join(" "), wanted);
         assert_eq!(plan.argv, ["httpd", "-f"]);
         let json = serde_json::to_vec(&plan).expect("json");

@@ -344,6 +344,7 @@ impl Service {
         if self.number > 0 || self.failure.is_some() {
             self.pause_until = turn.now.after(runit_pause(&rule, since_start));
         }
+        self.end_all_if_over(turn, policy);
         match self.wanted() {
             Want::Down | Want::Exit => self.enter(turn, State::Down(DownReason::Asked)),
             Want::Up | Want::Once if self.invalid.is_some() => self.broken(turn),

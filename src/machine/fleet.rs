@@ -30,6 +30,8 @@ pub struct Fleet {
     jitter: Jitter,
     next_id: u32,
     shutting_down: bool,
+    /// An essential service has ended for good, and with which code.
+    verdict: Option<(ServiceId, u8)>,
 }
 
 struct Member {
@@ -91,6 +93,7 @@ impl Fleet {
             jitter: Jitter::new(seed),
             next_id: 1,
             shutting_down: false,
+            verdict: None,
         }
     }
 
@@ -175,6 +178,26 @@ impl Fleet {
             });
         }
         self.part(now, id, &mut outs);
+        self.pronounce(now, &mut outs);
+        outs
+    }
+
+    /// Everything ends with an essential service. Its own actions come first, so that a successor
+    /// would know.
+    fn pronounce(&mut self, now: Tick, outs: &mut Vec<Out>) {
+        if let Some((service, code)) = self.verdict.take()
+            && !self.shutting_down
+        {
+            let action = Action::EndAll { code };
+            outs.push(Out { service, action });
+            outs.extend(self.shut_down(now));
+        }
+    }
+
+    /// All that a predecessor left has been restored: what was to end everything does so now.
+    pub fn restored(&mut self, now: Tick) -> Vec<Out> {
+        let mut outs = Vec::new();
+        self.pronounce(now, &mut outs);
         outs
     }
 
@@ -198,6 +221,7 @@ impl Fleet {
                 self.part(now, id, &mut outs);
             }
         }
+        self.pronounce(now, &mut outs);
         outs
     }
 
@@ -309,6 +333,9 @@ impl Fleet {
                 Action::SetTimer { timer, at } => self.timers.set(id, timer, at),
                 Action::CancelTimer(timer) => {
                     self.timers.cancel(id, timer);
+                }
+                Action::EndAll { code } => {
+                    self.verdict.get_or_insert((id, code));
                 }
                 Action::Spawn(_)
                 | Action::Signal { .. }

@@ -63,6 +63,11 @@
 //! service) ends after it, by the end of its input, and is forgotten first. A directory that comes
 //! back meanwhile takes up where it was.
 //!
+//! # Ending with all
+//!
+//! An essential service that has ended for good (see `essential`) takes all others along: the fleet
+//! answers `EndAll` with the code to exit with, and the actions of its shut-down behind it.
+//!
 //! # Dying in between
 //!
 //! The supervisor may die between any two actions. `Publish` is therefore the first action of a
@@ -80,6 +85,7 @@ mod answer;
 mod command;
 mod control;
 mod ending;
+mod essential;
 #[cfg(test)]
 mod exhaustive;
 pub mod fleet;

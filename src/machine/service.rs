@@ -177,6 +177,8 @@ pub(super) struct Service {
     /// runit's pause: not started before.
     pub(super) pause_until: Tick,
     pub(super) last_exit: Option<LastExit>,
+    /// It was essential and has ended for good: the code that everything ends with.
+    pub(super) last_word: Option<u8>,
 
     /// Counts calls of `./check`; the run that the present one belongs to; failures in a row.
     pub(super) check_serial: u32,
@@ -250,6 +252,7 @@ impl Service {
             delay: None,
             pause_until: Tick(0),
             last_exit: None,
+            last_word: None,
             check_serial: 0,
             check_run: 0,
             check_tries: 0,

@@ -55,6 +55,9 @@ pub struct Snapshot {
     exit: Option<PastExit>,
     #[serde(rename = "x", skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
+    /// It was essential and has ended for good: the code that everything ends with.
+    #[serde(rename = "E", skip_serializing_if = "Option::is_none")]
+    last_word: Option<u8>,
     /// Stop signal; stop and finish time-outs, none for ever; scope.
     #[serde(rename = "g", skip_serializing_if = "Option::is_none")]
     stop: Option<(u8, Option<u64>, Option<u64>, Reach)>,
@@ -151,6 +154,7 @@ impl Snapshot {
         if self.want == Wish::Exit {
             self.want = Wish::Up;
         }
+        self.last_word = None;
     }
 
     fn has(&self, flag: Flag) -> bool {
@@ -201,6 +205,7 @@ impl Service {
                 (status, last.at.0, nanos(last.ran), last.pid.0, last.asked)
             }),
             failure: self.failure.as_deref().map(shortened),
+            last_word: self.last_word,
             stop: (self.stop != Stop::default()).then(|| {
                 let reach = match self.stop.scope {
                     Scope::Process => Reach::Process,
@@ -246,6 +251,7 @@ impl Service {
         };
         service.start_failures = from.start_failures;
         service.failure = from.failure.clone().map(Box::new);
+        service.last_word = from.last_word;
         service.last_exit = from.exit.map(|(status, at, ran, pid, asked)| LastExit {
             exit: status.map(Exit::from_wait_status),
             at: Tick(at),
@@ -305,6 +311,10 @@ impl Service {
             }
             if stage(service.state).0 == from.state {
                 (service.since, service.arrived) = (since, arrived);
+            }
+            // Whether the predecessor came to say it is not known; a run that lives says otherwise.
+            if let Some(code) = service.last_word {
+                turn.act(Action::EndAll { code });
             }
         });
     }

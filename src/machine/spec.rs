@@ -27,6 +27,8 @@ pub struct Spec {
     pub identity: Identity,
     pub stop: Stop,
     pub restart: Restart,
+    /// When it has ended for good, all others are stopped and outlast ends with its code.
+    pub essential: bool,
     pub log: LogChoice,
 }
 
@@ -56,6 +58,8 @@ pub struct Identity {
     pub group: Option<String>,
     /// None: all groups of the user (initgroups(3)).
     pub groups: Option<Vec<String>>,
+    /// Nothing of the environment that outlast has, but a PATH.
+    pub clear_env: bool,
     pub env: BTreeMap<String, String>,
     /// Files of NAME=VALUE lines, read at each start, relative to the service directory.
     pub env_files: Vec<String>,
@@ -186,6 +190,7 @@ impl Default for Spec {
             identity: Identity::default(),
             stop: Stop::default(),
             restart: Restart::default(),
+            essential: false,
             log: LogChoice::default(),
         }
     }

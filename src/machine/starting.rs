@@ -198,6 +198,7 @@ impl Service {
         self.again = false;
         self.delay = None;
         self.failure = None;
+        self.last_word = None;
         self.start_failures = 0;
         self.check_tries = 0;
         self.leftovers.clear();
@@ -220,11 +221,18 @@ impl Service {
             turn.note(Notice::CannotStart {
                 failure,
                 next: None,
+                over: false,
             });
             return self.failed_as_runit(turn);
         }
         let next = self.delay_after(turn, failure.class);
-        turn.note(Notice::CannotStart { failure, next });
+        let over = self.end_all_if_never(turn, &failure);
+        let next = next.filter(|_| !over);
+        turn.note(Notice::CannotStart {
+            failure,
+            next,
+            over,
+        });
         match (self.wanted(), next) {
             (Want::Down | Want::Exit, _) => self.rest(turn),
             (Want::Up | Want::Once, None) => self.broken(turn),

@@ -159,6 +159,14 @@ impl Exit {
     pub fn success(self) -> bool {
         self == Exit::Code(0)
     }
+
+    /// As a shell shows it: the code, or 128 and the signal.
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal { signal, .. } => signal.0.saturating_add(128),
+        }
+    }
 }
 
 impl fmt::Display for Exit {
@@ -326,6 +334,11 @@ pub enum Action {
     EndInput,
     /// The service is gone for good; its descriptors and its place may be released.
     Forget,
+    /// It was essential and has ended for good: everything ends, the shut-down's own actions
+    /// follow, and outlast is to exit with this code. Comes at most once.
+    EndAll {
+        code: u8,
+    },
 }
 
 /// The answer to a command.
@@ -379,6 +392,8 @@ pub enum Notice {
     CannotStart {
         failure: Failure,
         next: Option<Duration>,
+        /// Everything ends because of it.
+        over: bool,
     },
     /// The stop signal had its time; KILL was sent.
     Killed {

@@ -1,11 +1,11 @@
 //! The supervisor's own end: services first, then whatever they left anywhere, then the scribe.
 
 use super::leftovers::{self, Pinned};
-use super::vocab::{Exit, Signal, Tick};
+use super::vocab::{Exit, ServiceId, Signal, Tick};
 use super::watched::Woken;
 use super::{Supervisor, words};
 use crate::ipc::scribe::ToScribe;
-use crate::ipc::wire::{Key, SCRIBE, ToKeeper};
+use crate::ipc::wire::{Ending, Key, SCRIBE, ToKeeper};
 use std::time::Duration;
 
 /// What daemons that left their session get between TERM and KILL at the very end.
@@ -61,10 +61,43 @@ impl Supervisor {
         }
     }
 
+    /// All services, in order; then outlast exits with 0.
     pub fn shut_down(&mut self, why: &str) {
         if !matches!(self.stage, Stage::Serving) {
             return;
         }
+        self.begin_to_end(why, Ending::default());
+        let outs = self.fleet.shut_down(self.now());
+        self.perform_all(outs);
+    }
+
+    /// An essential service has ended for good. The actions that stop the others follow.
+    pub fn end_all(&mut self, id: ServiceId, code: u8) {
+        if !matches!(self.stage, Stage::Serving) {
+            return;
+        }
+        // The fleet may have forgotten it by now.
+        let place = self.places.get(&id);
+        let name = place.map_or("a service", |place| &*place.name);
+        let why = format!("{name} is essential and has ended, so all ends with exit code {code}");
+        self.begin_to_end(&why, Ending { code, until_ns: 0 });
+    }
+
+    /// A predecessor has begun it.
+    pub fn go_on_ending(&mut self, ending: Ending) {
+        if self.settings.manner.is_runit() {
+            return self.caught_as_runit(Signal::TERM);
+        }
+        if !matches!(self.stage, Stage::Serving) {
+            return;
+        }
+        self.begin_to_end("the end had begun", ending);
+        let outs = self.fleet.shut_down(self.now());
+        self.perform_all(outs);
+    }
+
+    /// What a successor would have to know goes to the keeper first.
+    fn begin_to_end(&mut self, why: &str, ending: Ending) {
         let count = self
             .places
             .values()
@@ -72,11 +105,9 @@ impl Supervisor {
             .count();
         let plural = if count == 1 { "service" } else { "services" };
         tracing::info!("{why}: stopping {count} {plural}; once more kills them at once");
-        self.tell_keeper(&ToKeeper::Ending);
-        let now = self.now();
-        self.stage = Stage::Stopping { since: now };
-        let outs = self.fleet.shut_down(now);
-        self.perform_all(outs);
+        self.ending = ending;
+        self.tell_keeper(&ToKeeper::Ending(ending));
+        self.stage = Stage::Stopping { since: self.now() };
     }
 
     /// From one stage to the next, when it is time.
@@ -107,7 +138,8 @@ impl Supervisor {
             }
             Stage::Writing { until } => {
                 if self.pen.pid.is_none() && !self.pen.starting {
-                    self.stage = Stage::Over { code: 0 };
+                    let code = self.ending.code;
+                    self.stage = Stage::Over { code };
                 } else if *until <= now {
                     tracing::error!("the scribe does not end; last lines may be missing");
                     let key = Key {
@@ -118,7 +150,9 @@ impl Supervisor {
                         key,
                         signal: Signal::KILL.0,
                     });
-                    self.stage = Stage::Over { code: 1 };
+                    // Not 0, which would say that all went well.
+                    let code = self.ending.code.max(1);
+                    self.stage = Stage::Over { code };
                 }
             }
         }

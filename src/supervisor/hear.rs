@@ -44,6 +44,8 @@ impl Supervisor {
             FromKeeper::EndOfBook => {
                 self.booked = true;
                 self.read_all();
+                let outs = self.fleet.restored(self.now());
+                self.perform_all(outs);
             }
             FromKeeper::Spawned { key, pid, .. } => self.spawned(key, pid),
             FromKeeper::SpawnFailed {
@@ -79,6 +81,7 @@ impl Supervisor {
             FromKeeper::Caught { signal } => self.caught(signal),
             FromKeeper::StillThere => self.tell_keeper(&ToKeeper::Here),
             FromKeeper::Book => self.book_copied(attached.pop()),
+            FromKeeper::Ending(ending) => self.go_on_ending(ending),
         }
     }
 

@@ -33,7 +33,7 @@ mod watched;
 mod words;
 
 use crate::ipc::wire::ledger::Outcome;
-use crate::ipc::wire::{self, FromKeeper, ToKeeper};
+use crate::ipc::wire::{self, Ending, FromKeeper, ToKeeper};
 use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::{clock, fds};
@@ -244,6 +244,7 @@ struct Supervisor {
     to_attach: VecDeque<ServiceId>,
     fetching: BTreeSet<ServiceId>,
     stage: Stage,
+    ending: Ending,
     upgrade: Option<Upgrade>,
     last_upgrade: Outcome,
     caution: Caution,
@@ -284,6 +285,7 @@ impl Supervisor {
             to_attach: VecDeque::new(),
             fetching: BTreeSet::new(),
             stage: Stage::Serving,
+            ending: Ending::default(),
             upgrade: None,
             last_upgrade: Outcome::None,
             caution: Caution::default(),

@@ -48,6 +48,7 @@ impl Supervisor {
                 }
             }
             Action::Forget => self.forget(id),
+            Action::EndAll { code } => self.end_all(id, code),
         }
     }
 
@@ -158,11 +159,11 @@ impl Supervisor {
                 let full = self.desk.findings.get(&id).unwrap_or(&text);
                 tracing::error!(service, "{full}");
             }
-            Notice::CannotStart { next, .. } => {
+            Notice::CannotStart { next, over, .. } => {
                 let said = place
                     .words
                     .as_ref()
-                    .map(|found| words::cannot_start(found, *next));
+                    .map(|found| words::cannot_start(found, *next, *over));
                 tracing::error!(service, "{}", said.as_deref().unwrap_or(&text));
             }
         }

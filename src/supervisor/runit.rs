@@ -7,7 +7,7 @@ use super::manner::Manner;
 use super::place::Place;
 use super::vocab::{Command, Event, Pid, Role, ServiceId, Signal, Tick};
 use super::{End, Supervisor};
-use crate::ipc::wire::{SLOT_LOCK, SLOT_PIPE, ToKeeper};
+use crate::ipc::wire::{Ending, SLOT_LOCK, SLOT_PIPE, ToKeeper};
 use crate::machine::snapshot::Snapshot;
 use crate::os::identity::Identity;
 use crate::os::step::Step;
@@ -117,7 +117,7 @@ impl Supervisor {
         match (self.settings.manner, signal) {
             (Manner::Runsv { .. }, Signal::TERM) => self.exit_all(),
             (Manner::Runsvdir { .. }, Signal::TERM | Signal::INT | Signal::HUP) => {
-                self.tell_keeper(&ToKeeper::Ending);
+                self.tell_keeper(&ToKeeper::Ending(Ending::default()));
                 self.rest();
                 self.exit_all();
             }

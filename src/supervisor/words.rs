@@ -70,7 +70,7 @@ pub fn notice(notice: &Notice) -> String {
         Notice::Stopped { exit: end, took } => {
             format!("stopped after {}: {}", duration(*took), exit(*end))
         }
-        Notice::CannotStart { failure, next } => {
+        Notice::CannotStart { failure, next, .. } => {
             format!(
                 "cannot start: error {}; {}",
                 failure.errno,
@@ -107,9 +107,10 @@ pub fn notice(notice: &Notice) -> String {
     }
 }
 
-pub fn cannot_start(words: &Words, next: Option<Duration>) -> String {
+pub fn cannot_start(words: &Words, next: Option<Duration>, over: bool) -> String {
     let then = match next {
         Some(delay) => format!("trying again in {}", duration(delay)),
+        None if over => String::new(),
         None => "trying again when its directory changes".into(),
     };
     let parts = [words.message.as_str(), words.advice.as_str(), &then];

@@ -27,7 +27,7 @@ const fn key(
     }
 }
 
-pub const KEYS: [Key; 24] = [
+pub const KEYS: [Key; 26] = [
     key("description", "string", "none", r#""Web server""#),
     key(
         "exec",
@@ -49,6 +49,7 @@ pub const KEYS: [Key; 24] = [
         "none",
         r#"{ PORT = 8080 }"#,
     ),
+    key("clear-env", "boolean", "false", "true"),
     key(
         "env-file",
         "string, or array of strings",
@@ -61,6 +62,7 @@ pub const KEYS: [Key; 24] = [
         "the service directory",
         r#""/srv/web""#,
     ),
+    key("essential", "boolean", "false", "true"),
     key("umask", "octal string or integer", "unchanged", r#""027""#),
     key(
         "limits",
@@ -105,7 +107,7 @@ pub const KEYS: [Key; 24] = [
 ];
 
 /// What people coming from elsewhere write, and what it is called here.
-const ELSEWHERE: [(&str, &str); 24] = [
+const ELSEWHERE: [(&str, &str); 26] = [
     ("cmd", "exec"),
     ("command", "exec"),
     ("execstart", "exec"),
@@ -126,6 +128,8 @@ const ELSEWHERE: [(&str, &str); 24] = [
     ("stop-signal", "stop.signal"),
     ("stop-timeout", "stop.timeout"),
     ("kill-mode", "stop.scope"),
+    ("critical", "essential"),
+    ("flag-essential", "essential"),
     ("autorestart", "restart.policy"),
     ("restart-delay", "restart.delay"),
     ("retention", "log.keep"),

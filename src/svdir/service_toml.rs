@@ -110,6 +110,7 @@ impl Reader<'_> {
                 "user" => self.spec.identity.user = self.who(&item),
                 "group" => self.spec.identity.group = self.who(&item),
                 "groups" => self.groups(&item, table),
+                "clear-env" => self.spec.identity.clear_env = self.boolean(&item),
                 "env" => self.env(&item),
                 "env-file" => self.spec.identity.env_files = self.paths(&item),
                 "directory" => self.spec.identity.directory = self.text(&item, PATH_BYTES_MAX),
@@ -117,6 +118,7 @@ impl Reader<'_> {
                 "limits" => self.limits(&item),
                 "stop" => self.stop(&item),
                 "restart" => self.restart(&item),
+                "essential" => self.essential(&item, table),
                 "log" => self.log(&item),
                 _ => self.unknown("", &item),
             }
@@ -354,6 +356,34 @@ impl Reader<'_> {
         }
     }
 
+    /// An essential service is not restarted unless the file says so: else it would never end, and
+    /// the word would mean nothing.
+    fn essential(&mut self, item: &Item<'_>, table: &DeTable<'_>) {
+        if self.spec.kind == Kind::Log {
+            let title = "a log service can't be essential";
+            let help = "write essential = true in its service's own service.toml";
+            return self.wrong(item.key_span.clone(), title, help);
+        }
+        let essential = self.boolean(item);
+        self.spec.essential = essential;
+        let restart = Item::of_table("", table).find(|other| other.name == "restart");
+        let policy = restart.and_then(|restart| match restart.value {
+            DeValue::Table(keys) => {
+                Item::of_table("restart", keys).find(|key| key.name == "policy")
+            }
+            _ => None,
+        });
+        match policy {
+            None if essential => self.spec.restart.policy = Policy::Never,
+            Some(policy) if essential && is_always(&policy) => {
+                let title = "essential is set, and restart.policy = \"always\" never lets it end";
+                let help = "write \"on-failure\", or remove the line: then it is not restarted";
+                self.wrong(policy.span, title, help);
+            }
+            None | Some(_) => {}
+        }
+    }
+
     fn delay(&mut self, item: &Item<'_>) -> Option<Duration> {
         match self.patience(item)? {
             Some(delay) if delay < RESTART_DELAY_MIN => {
@@ -417,6 +447,10 @@ impl Reader<'_> {
         }
         whole.ok()
     }
+}
+
+fn is_always(policy: &Item<'_>) -> bool {
+    matches!(policy.value, DeValue::String(text) if text == "always")
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn the_book_of_every_earlier_version_is_read_with_all_that_it_says() {
         let ledger = Ledger::decode(&bytes).unwrap_or_else(|| panic!("version {version}"));
         assert_eq!(ledger.keeper.outcome, Outcome::None);
         assert_eq!(ledger.keeper.starts, 1);
-        assert!(ledger.door.is_some() && !ledger.keeper.ending);
+        assert!(ledger.door.is_some() && ledger.keeper.ending.is_none());
         let mut fleet = Fleet::new(1);
         let mut phases = BTreeMap::new();
         for entry in ledger.entries.iter().filter(|entry| entry.id != SCRIBE) {

@@ -3,6 +3,7 @@
 mod applets;
 mod chaos;
 mod commands;
+mod container;
 mod crashes;
 mod daemons;
 mod lifelines;

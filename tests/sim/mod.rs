@@ -12,7 +12,7 @@ mod oracle;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::World;
+use world::{WORLDS_PER_ESSENTIAL, World};
 
 /// Steps of one world; then it is shut down and must end.
 const STEPS_PER_WORLD: u64 = 20_000;
@@ -75,6 +75,16 @@ fn seeds_that_once_failed_stay_mended() {
     for seed in KEPT {
         must_live(*seed);
     }
+}
+
+#[test]
+fn many_worlds_with_essential_services_end_by_one() {
+    let seeds = (1..).step_by(WORLDS_PER_ESSENTIAL as usize).take(50);
+    let ended = seeds.filter(|seed| {
+        let mut world = World::new(*seed, false);
+        world.live(5_000).is_ok() && world.oracle.all_has_ended()
+    });
+    assert!(ended.count() > 10);
 }
 
 #[test]

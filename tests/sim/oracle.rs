@@ -2,8 +2,11 @@
 //! of the design, numbered as there. It keeps its own books; of what the machine says of itself it
 //! believes only what was published, and checks that against what the processes did.
 
+mod ends;
+
 use super::world::{ROLES, SECOND, World};
-use outlast::machine::spec::{Kind, Policy, Rule, Scope};
+use ends::Ends;
+use outlast::machine::spec::{Kind, Rule, Scope};
 use outlast::machine::view::{DownReason, Phase, View, Want};
 use outlast::machine::vocab::{
     Command, Event, Exit, Outcome, Pid, Program, Role, ServiceId, Tick, Token,
@@ -40,6 +43,7 @@ pub struct Oracle {
     left_since: BTreeMap<ServiceId, u64>,
     /// When it was last in an uninterruptible wait.
     deep_at: BTreeMap<ServiceId, u64>,
+    ends: Ends,
 }
 
 struct Asked {
@@ -149,6 +153,7 @@ impl Oracle {
                     ));
                 }
                 self.policy_allows(world, id)?;
+                self.ends.allow_a_run(id)?;
             }
             Role::Finish => {
                 if world.live.contains_key(&(id, Role::Run)) {
@@ -163,6 +168,7 @@ impl Oracle {
     pub fn start_failed(&mut self, id: ServiceId, role: Role, now: u64) {
         if role == Role::Run {
             self.accounts.entry(id).or_default().starts.push(now);
+            self.ends.never_started(id);
             // It was tried; from now on its next wait counts.
             self.idle_since.insert(id, now);
         }
@@ -196,6 +202,7 @@ impl Oracle {
                 }
                 let account = self.accounts.entry(id).or_default();
                 account.final_exit = (account.disturbed < account.run_began).then_some(exit);
+                self.ends.ended(id, exit);
             }
             Role::Check if exit.success() => {
                 if let Some(run) = self.checks.get(&pid) {
@@ -237,6 +244,9 @@ impl Oracle {
         let (Some(before), Some(after)) = (before, after) else {
             return Ok(());
         };
+        if let Event::Removed = event {
+            self.ends.wanted(id, Want::Up);
+        }
         let is_log = self
             .names
             .get(&id)
@@ -268,6 +278,7 @@ impl Oracle {
                 | Command::Cont
                 | Command::Check => Some(before.want),
             };
+            self.ends.wanted(id, after.want);
             if let Some(wanted) = wanted
                 && wanted != after.want
             {
@@ -443,6 +454,7 @@ impl Oracle {
             self.up_in_time(world, id, &view)?;
             self.cleared_in_time(world, id)?;
             self.bounded(world, id)?;
+            self.ended_all_in_time(world, id)?;
             quiet &= match view.phase {
                 Phase::Up => view.ready,
                 Phase::Down => !view.leaving,
@@ -558,27 +570,6 @@ impl Oracle {
             }
         }
         Ok(())
-    }
-
-    /// 5: an end that is final by the policy is followed by no start that nobody asked for.
-    fn policy_allows(&self, world: &World, id: ServiceId) -> Result<(), String> {
-        let (Some(spec), Some(account)) = (world.spec_of(id), self.accounts.get(&id)) else {
-            return Ok(());
-        };
-        let Some(exit) = account.final_exit else {
-            return Ok(());
-        };
-        let refused = match spec.restart.policy {
-            Policy::Always => false,
-            Policy::OnFailure => exit.success(),
-            Policy::Never => true,
-        };
-        match refused {
-            true => Err(format!(
-                "5: {id:?} is started after {exit} in spite of its policy"
-            )),
-            false => Ok(()),
-        }
     }
 
     /// 7, at the very end: nobody was forgotten.

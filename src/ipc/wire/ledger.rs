@@ -7,7 +7,7 @@
 //! that can't be kept. Descriptors are numbers here; whoever decodes owns nothing yet.
 
 use super::bytes::{Reader, Writer};
-use super::{BLOB_BYTES_MAX, Key, ROLES, SLOTS, Usage};
+use super::{BLOB_BYTES_MAX, Ending, Key, ROLES, SLOTS, Usage};
 use crate::os::step::DETAIL_BYTES_MAX;
 
 const MAGIC: &[u8; 12] = b"outlast book";
@@ -53,7 +53,7 @@ pub struct Ledger {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Keeper {
     pub untold_signals: u64,
-    pub ending: bool,
+    pub ending: Option<Ending>,
     /// Limits of open files that services get.
     pub nofile: (u64, u64),
     /// Their oom_score_adj as text; empty when it is not ours to touch.
@@ -208,7 +208,7 @@ impl Keeper {
         let crashes = self.crashes.get(..CRASHES_MAX).unwrap_or(&self.crashes);
         let mut writer = Writer::new(KEEPER)
             .u64(self.untold_signals)
-            .u8(u8::from(self.ending))
+            .u8(u8::from(self.ending.is_some()))
             .u64(self.nofile.0)
             .u64(self.nofile.1)
             .bytes(&self.oom, DETAIL_BYTES_MAX)
@@ -218,13 +218,17 @@ impl Keeper {
         for at in crashes {
             writer = writer.u64(*at);
         }
-        writer.u8(outcome).i32(errno)
+        let ending = self.ending.unwrap_or_default();
+        let writer = writer.u8(outcome).i32(errno);
+        writer.u8(ending.code).u64(ending.until_ns)
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Keeper> {
-        Some(Keeper {
-            untold_signals: reader.u64()?,
-            ending: reader.flag()?,
+        let untold_signals = reader.u64()?;
+        let ends = reader.flag()?;
+        let mut keeper = Keeper {
+            untold_signals,
+            ending: None,
             nofile: (reader.u64()?, reader.u64()?),
             oom: reader.bytes()?,
             starts: reader.u32()?,
@@ -235,7 +239,12 @@ impl Keeper {
                 crashes?
             },
             outcome: Outcome::from_numbers(reader.u8()?, reader.i32()?),
-        })
+        };
+        keeper.ending = ends.then(|| Ending {
+            code: reader.u8().unwrap_or(0),
+            until_ns: reader.u64().unwrap_or(0),
+        });
+        Some(keeper)
     }
 }
 

@@ -44,6 +44,15 @@ proptest! {
     }
 
     #[test]
+    fn an_ending_comes_back_as_it_went_both_ways(code: u8, until_ns: u64) {
+        let ending = Ending { code, until_ns };
+        let record = ToKeeper::Ending(ending);
+        prop_assert_eq!(ToKeeper::decode(&record.encode()), Some(record));
+        let record = FromKeeper::Ending(ending);
+        prop_assert_eq!(FromKeeper::decode(&record.encode()), Some(record));
+    }
+
+    #[test]
     fn any_bytes_decode_to_something_or_nothing_and_fit_a_record(bytes: Vec<u8>) {
         if let Some(record) = ToKeeper::decode(&bytes) {
             prop_assert!(record.encode().len() <= RECORD_BYTES_MAX);

@@ -163,6 +163,13 @@ impl Reader<'_> {
         }
     }
 
+    pub(super) fn boolean(&mut self, item: &Item<'_>) -> bool {
+        match item.value {
+            DeValue::Boolean(value) => *value,
+            _ => self.expected(item, "true or false").unwrap_or_default(),
+        }
+    }
+
     pub(super) fn out_of_range<T>(
         &mut self,
         item: &Item<'_>,

@@ -37,6 +37,8 @@ groups = ["adm", 44]
 env-file = ["/etc/default/web", "conf"]
 directory = "/srv"
 umask = 0o027
+essential = true
+clear-env = true
 env = { PORT = 8080, DEBUG = false, NAME = "x y" }
 
 [limits]
@@ -109,6 +111,7 @@ fn every_key_arrives_in_the_definition() {
         (Scope::Tree, None)
     );
     assert_eq!(spec.restart.policy, Policy::OnFailure);
+    assert!(spec.essential && identity.clear_env);
     let (delay, max) = (Duration::from_millis(500), Duration::from_secs(300));
     assert_eq!(spec.restart.rule, Rule::BackOff { delay, max });
     let log = LogChoice {
@@ -118,6 +121,17 @@ fn every_key_arrives_in_the_definition() {
         stamp: Stamp::Tai64n,
     };
     assert_eq!(spec.log, log);
+}
+
+#[test]
+fn an_essential_service_is_not_restarted_unless_the_file_says_so() {
+    let policy = |source: &str| spec(source).restart.policy;
+    assert_eq!(policy("essential = true"), Policy::Never);
+    assert_eq!(policy("essential = false"), Policy::Always);
+    let stated = "essential = true\n[restart]\npolicy = 'on-failure'";
+    assert_eq!(policy(stated), Policy::OnFailure);
+    let delayed = "restart = { delay = 5 }\nessential = true";
+    assert_eq!(policy(delayed), Policy::Never);
 }
 
 #[test]
@@ -192,6 +206,19 @@ fn mistakes_have_line_column_and_a_way_out() {
         (
             "timeout = 3",
             "service.toml:1:1: unknown key `timeout`; did you mean timeout in [stop]?",
+        ),
+        (
+            "essential = true\nrestart.policy = 'always'",
+            "service.toml:2:18: essential is set, and restart.policy = \"always\" never lets it end; \
+             write \"on-failure\", or remove the line: then it is not restarted",
+        ),
+        (
+            "essential = 'yes'",
+            "service.toml:1:13: essential must be true or false",
+        ),
+        (
+            "critical = true",
+            "service.toml:1:1: unknown key `critical`; did you mean essential?",
         ),
         (
             "user = true",

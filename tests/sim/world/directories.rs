@@ -147,11 +147,22 @@ impl World {
         self.todo.is_empty() && self.messages.is_empty()
     }
 
+    pub fn is_ending(&self) -> bool {
+        self.shutting_down
+    }
+
     pub fn has_unheard(&self, id: ServiceId, role: Role) -> bool {
         self.book
             .iter()
             .any(|b| b.told && b.id == id && b.role == role)
     }
+}
+
+/// Its end may be everybody's.
+pub(super) fn perhaps_essential(fate: &mut Dice, mut directory: Directory) -> Directory {
+    let ends = directory.spec.restart.policy != Policy::Always;
+    directory.spec.essential = ends && fate.once_in(2);
+    directory
 }
 
 pub(super) fn directory(dice: &mut Dice, n: u64) -> Directory {

@@ -10,7 +10,7 @@ mod whims;
 
 use super::oracle::Oracle;
 use dice::Dice;
-use directories::{Directory, directory};
+use directories::{Directory, directory, perhaps_essential};
 use keeper::{Booked, Left, Process};
 use outlast::machine::fleet::{Fleet, Out};
 use outlast::machine::view::View;
@@ -21,6 +21,8 @@ pub const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 /// How long a shut-down may take before somebody presses the key a second time.
 const PATIENCE: u64 = 30 * SECOND;
+/// One world in so many has services with which everything ends.
+pub const WORLDS_PER_ESSENTIAL: u64 = 4;
 const FOREVER: u64 = u64::MAX / 4;
 pub const ROLES: [Role; 4] = [Role::Run, Role::Finish, Role::Check, Role::Control];
 const KILLED: Exit = Exit::Signal {
@@ -67,6 +69,8 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, noted: bool) -> World {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        // From dice of its own, so that the worlds without stay what they were.
+        let mut fate = Dice(seed ^ 0x6573_7365_6e74_6961);
         let count = 1 + dice.below(4);
         let restless = dice.of(&[20 * MS, 300 * MS, 2 * SECOND, 15 * SECOND, 120 * SECOND]);
         let mortal = dice.of(&[40, 400, 3000, 3000, u64::MAX]);
@@ -78,7 +82,13 @@ impl World {
             watched: BTreeMap::new(),
             book: Vec::new(),
             blobs: BTreeMap::new(),
-            directories: (0..count).map(|n| directory(&mut dice, n)).collect(),
+            directories: (0..count)
+                .map(|n| directory(&mut dice, n))
+                .map(|found| match seed % WORLDS_PER_ESSENTIAL {
+                    1 => perhaps_essential(&mut fate, found),
+                    _ => found,
+                })
+                .collect(),
             names: BTreeMap::new(),
             messages: Vec::new(),
             rescans: Vec::new(),
@@ -114,18 +124,20 @@ impl World {
     /// `steps` of life, then the shut-down, which must come to an end.
     pub fn live(&mut self, steps: u64) -> Result<u64, String> {
         let mut taken = 0;
-        while taken < steps {
+        while taken < steps && !self.shutting_down {
             self.step()?;
             taken += 1;
         }
-        self.perform_all()?;
-        self.shutting_down = true;
-        self.mortal = u64::MAX;
-        self.note(|| "the supervisor is told to end".to_owned());
-        let outs = self.fleet.shut_down(Tick(self.now));
-        self.todo.extend(outs);
+        if !self.shutting_down {
+            self.perform_all()?;
+        }
+        if !self.shutting_down {
+            self.note(|| "the supervisor is told to end".to_owned());
+            self.begin_to_end();
+            let outs = self.fleet.shut_down(Tick(self.now));
+            self.todo.extend(outs);
+        }
         let begun = self.now;
-        self.hurry_at = self.now + PATIENCE;
         while !(self.fleet.is_empty() && self.is_idle()) {
             self.step()?;
             taken += 1;
@@ -136,6 +148,13 @@ impl World {
         }
         self.oracle.at_the_end(self.fleet.next_deadline())?;
         Ok(taken)
+    }
+
+    /// From here on nobody edits, commands or dies.
+    fn begin_to_end(&mut self) {
+        self.shutting_down = true;
+        self.mortal = u64::MAX;
+        self.hurry_at = self.now + PATIENCE;
     }
 
     fn views(&self) -> Vec<View> {

@@ -98,6 +98,11 @@ impl World {
             Action::Note(_) => {}
             Action::EndInput => self.end_input(id)?,
             Action::Forget => self.forgotten(id)?,
+            Action::EndAll { code } => {
+                let again = self.shutting_down;
+                self.ask(|oracle, world| oracle.ended_all(world, id, code, again))?;
+                self.begin_to_end();
+            }
         }
         Ok(())
     }
@@ -197,6 +202,8 @@ impl World {
             self.oracle
                 .restored(id, &view, self.live.get(&(id, Role::Run)).map(|p| p.pid))?;
         }
+        let outs = self.fleet.restored(Tick(self.now));
+        self.todo.extend(outs);
         for booked in self.book.clone() {
             let event = Event::Exited {
                 role: booked.role,

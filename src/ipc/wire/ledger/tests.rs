@@ -62,11 +62,12 @@ fn entry() -> impl Strategy<Value = Entry> {
 fn ledger() -> impl Strategy<Value = Ledger> {
     let entries = prop::collection::vec(entry(), 0..20);
     let crashes = prop::collection::vec(any::<u64>(), 0..CRASHES_MAX);
-    (any::<u64>(), any::<bool>(), crashes, entries).prop_map(
+    let ending = prop::option::of((any::<u8>(), any::<u64>()));
+    (any::<u64>(), ending, crashes, entries).prop_map(
         |(untold_signals, ending, crashes, entries)| Ledger {
             keeper: Keeper {
                 untold_signals,
-                ending,
+                ending: ending.map(|(code, until_ns)| Ending { code, until_ns }),
                 nofile: (1024, 4096),
                 oom: b"0\n".to_vec(),
                 starts: 7,
