@@ -26,14 +26,18 @@ alive() { dd if=/dev/null of="$1/supervise/ok" oflag=nonblock conv=nocreat,notru
 # What a shell starts in the background ignores INT and QUIT.
 runsv() { exec env --default-signal=INT,QUIT "$RUNSV" "$1"; }
 supervise() { runsv "$1" & until_ "is $1 ${2-run}"; until_ "status_is $1 ${2-run}"; }
-# stat is renamed into place before status is.
+# stat is renamed into place before status is, so what the one says is waited for in the other.
 status_is() {
-    case $2 in down) state=00 ;; run) state=01 ;; finish) state=02 ;; esac
-    [ "$(od -An -tx1 -j19 "$1/supervise/status" | tr -d ' ')" = "$state" ]
+    paused=00 want=75 term=00 state=00
+    case $2 in run*) state=01 ;; finish*) state=02 ;; esac
+    case $2 in down*) want='??' ;; *want*) want=64 ;; esac
+    case $2 in *paused*) paused=01 ;; esac
+    case $2 in *TERM*) term=01 ;; esac
+    case $(od -An -tx1 -j16 "$1/supervise/status" | tr -d ' ') in $paused$want$term$state) ;; *) false ;; esac
 }
 # Down and to stay so.
 rests() { [ "$(od -An -c -j17 "$1/supervise/status" 2>/dev/null | tr -d ' ')" = 'd\0\0' ]; }
-is_now() { until_ "is $1 '$2'"; until_ "status_is $1 ${2%%,*}"; }
+is_now() { until_ "is $1 '$2'"; until_ "status_is $1 '$2'"; }
 # Past the second in which the service began, so that whole seconds tell apart what comes next.
 next_second() { s=$(date +%s); until_ '[ "$(date +%s)" != $s ]'; }
 tell() { "$@"; echo "=> $?"; }
@@ -157,7 +161,7 @@ fn each_command_is_known_by_its_first_letter_and_sends_its_signal() {
         : >sv/a/signals; tell sv tea a; until_ 'grep -q ready sv/a/signals'; cat sv/a/signals
         : >sv/a/signals; tell sv kill a; until_ 'grep -q ready sv/a/signals'; cat sv/a/signals
         tell sv down a; is_now sv/a down; tell sv status a
-        tell sv once a; until_ 'is sv/a "run, want down"'; until_ 'status_is sv/a run'; tell sv status a
+        tell sv once a; is_now sv/a 'run, want down'; tell sv status a
         tell sv down a; is_now sv/a down
         tell sv up a; is_now sv/a run; tell sv status a
         tell sv exit a; until_ '! alive sv/a'; tell sv status a; tell sv x a; tell sv u a

@@ -258,8 +258,8 @@ fn without_stamp(name: &str) -> String {
 /// Ends what the script left running, by pid: everything that has its mark in the environment.
 fn end_marked(place: &Path) {
     let mark = [MARK.as_bytes(), b"=", place.as_os_str().as_bytes()].concat();
-    // What is ended may be started again by one that is ended after it.
-    for _ in 0..50 {
+    // What is ended may be started again by one that is ended after it, and ends when it is scheduled.
+    for _ in 0..3000 {
         let marked: Vec<i32> = fs::read_dir("/proc")
             .expect("/proc")
             .flatten()

@@ -100,6 +100,8 @@ fn signals_reach_the_process_and_those_without_a_process_are_told_so() {
                while :; do sleep 0.05; done";
     world.run("web", run);
     world.until_line("web", "ready");
+    // What it wrote may be read before its keeper is heard.
+    world.until_up("web");
     let verbs = [
         (Verb::Hup, "HUP"),
         (Verb::Alarm, "ALRM"),

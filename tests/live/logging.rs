@@ -275,6 +275,7 @@ fn a_log_directory_that_is_removed_is_made_anew() {
         "trap 'echo again' HUP; echo first; while :; do sleep 0.02; done",
     );
     world.until_line("web", "first");
+    world.until_up("web");
     fs::remove_dir_all(world.path("log/web")).expect("removed");
     eventually("lines are written again", || {
         world.must(Verb::Hup, &["web"]);

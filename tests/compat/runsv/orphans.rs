@@ -95,7 +95,7 @@ fn a_killed_supervisor_is_replaced_and_the_service_does_not_notice() {
     let said = ours(
         r#"
         svc a 'exec sleep 1000'; svc a/log 'exec cat >/dev/null'
-        runsv a 2>/dev/null & runsv=$!; runs a; log=$(cat a/log/supervise/pid)
+        runsv a 2>/dev/null & runsv=$!; runs a/log; log=$pid; runs a
         super=$(ps -o pid=,comm= --ppid $runsv | awk '/outlast-super/ { print $1 }'); kill -KILL $super
         until_ "ps -o comm= --ppid $runsv | grep -q outlast-super"
         cmd a p; stat_is a 'run, paused'; cmd a c; stat_is a run
