@@ -238,7 +238,7 @@ fn lay_log(directory: &Path, line: &str) -> io::Result<()> {
     fs::set_permissions(log.join("run"), fs::Permissions::from_mode(0o755))
 }
 
-fn is_on_path(program: &str) -> bool {
+pub fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -1,20 +1,33 @@
-//! The table: a row a figure, a column a peer, and behind each value how many times ours it is.
+//! The tables: a row a figure, a column a peer, and behind each value how many times ours it is.
 
 use crate::Options;
 use crate::figures::Figures;
+use crate::loggers::{CASES, Pace, Paces, Place, Text};
 
-type Read = dyn Fn(&Figures) -> Option<f64>;
+type Read<Column> = dyn Fn(&Column) -> Option<f64>;
 
 /// One row: its name, how a value is written, and where it comes from.
-struct Row {
+struct Row<Column> {
     name: String,
     write: fn(f64) -> String,
-    read: Box<Read>,
+    read: Box<Read<Column>>,
 }
 
 pub fn render(columns: &[(&str, Figures)], options: &Options) -> String {
+    table(columns, rows(options), |figures| &figures.troubles)
+}
+
+pub fn render_loggers(columns: &[(&str, Paces)]) -> String {
+    table(columns, logger_rows(), |paces| &paces.troubles)
+}
+
+fn table<Column>(
+    columns: &[(&str, Column)],
+    rows: Vec<Row<Column>>,
+    troubles: fn(&Column) -> &Vec<String>,
+) -> String {
     let mut lines = vec![head(columns)];
-    for row in rows(options) {
+    for row in rows {
         let ours = columns.iter().find(|(name, _)| *name == "outlast");
         let ours = ours.and_then(|(_, figures)| (row.read)(figures));
         let mut cells = vec![row.name.clone()];
@@ -25,21 +38,21 @@ pub fn render(columns: &[(&str, Figures)], options: &Options) -> String {
     }
     let mut text = aligned(&lines);
     for (name, figures) in columns {
-        for trouble in &figures.troubles {
+        for trouble in troubles(figures) {
             text += &format!("\n{name}: not measured: {trouble}");
         }
     }
     text + "\n"
 }
 
-fn head(columns: &[(&str, Figures)]) -> Vec<String> {
+fn head<Column>(columns: &[(&str, Column)]) -> Vec<String> {
     let names = columns.iter().map(|(name, _)| (*name).to_owned());
     std::iter::once("(in brackets: times ours)".to_owned())
         .chain(names)
         .collect()
 }
 
-fn cell(row: &Row, value: Option<f64>, ours: Option<f64>, is_ours: bool) -> String {
+fn cell<Column>(row: &Row<Column>, value: Option<f64>, ours: Option<f64>, is_ours: bool) -> String {
     let Some(value) = value else {
         return "-".to_owned();
     };
@@ -51,7 +64,7 @@ fn cell(row: &Row, value: Option<f64>, ours: Option<f64>, is_ours: bool) -> Stri
     }
 }
 
-fn rows(options: &Options) -> Vec<Row> {
+fn rows(options: &Options) -> Vec<Row<Figures>> {
     let (many, few) = (options.many, options.few);
     let further = (many - few) as f64;
     vec![
@@ -109,16 +122,51 @@ fn rows(options: &Options) -> Vec<Row> {
     ]
 }
 
+fn logger_rows() -> Vec<Row<Paces>> {
+    let mut rows = Vec::new();
+    for (at, (text, place)) in CASES.into_iter().enumerate() {
+        let text = match text {
+            Text::Usual => "lines of 60 to 200 bytes",
+            Text::Short => "lines of 20 bytes",
+        };
+        let place = match place {
+            Place::Memory => "tmpfs",
+            Place::Disk => "disk",
+        };
+        let pace = move |paces: &Paces| -> Option<Pace> { *paces.paces.get(at)? };
+        let name = format!("{text}, {place}");
+        rows.push(Row {
+            name: name.clone(),
+            write: megabytes,
+            read: Box::new(move |paces| Some(pace(paces)?.bytes_a_second)),
+        });
+        rows.push(Row {
+            name: format!("{name}, processor"),
+            write: price,
+            read: Box::new(move |paces| Some(pace(paces)?.processor_seconds_a_byte)),
+        });
+    }
+    rows
+}
+
 fn row(
     name: String,
     write: fn(f64) -> String,
     read: impl Fn(&Figures) -> Option<f64> + 'static,
-) -> Row {
+) -> Row<Figures> {
     Row {
         name,
         write,
         read: Box::new(read),
     }
+}
+
+fn megabytes(bytes_a_second: f64) -> String {
+    format!("{:.0} MB/s", bytes_a_second / 1e6)
+}
+
+fn price(seconds_a_byte: f64) -> String {
+    format!("{:.2} s/GB", seconds_a_byte * 1e9)
 }
 
 fn mib(bytes: f64) -> String {

@@ -6,10 +6,12 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Rotated files waiting for their fsync; beyond that the kernel writes them in its own time.
-const SYNC_QUEUE_MAX: usize = 8;
+/// Rotated files waiting for their fsync; beyond that the kernel writes them in its own time. Few,
+/// since a program that ends waits for them.
+const SYNC_QUEUE_MAX: usize = 2;
 
 /// The time, read once for each read of input.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +55,14 @@ pub struct Desk {
     pub(super) errors: Vec<u8>,
     /// Made when the first line is sent.
     pub(super) socket: Option<UdpSocket>,
-    sync: Option<SyncSender<File>>,
+    syncer: Option<Syncer>,
+}
+
+/// The thread that waits for fsync.
+#[derive(Debug)]
+struct Syncer {
+    files: SyncSender<File>,
+    thread: JoinHandle<()>,
 }
 
 impl Desk {
@@ -79,21 +88,25 @@ impl Desk {
 
     /// Has a rotated file brought to the disk: by a thread of its own, since an fsync on the way
     /// would cost two thirds of the speed.
-    pub(super) fn sync(&mut self, file: File, inline: bool) {
-        if inline {
-            // svlogd tells of a failure and goes on; the next write to this disk fails as well.
-            let _ = file.sync_all();
-            return;
-        }
-        if self.sync.is_none() {
+    pub(super) fn sync(&mut self, file: File) {
+        if self.syncer.is_none() {
             let (sender, files) = sync_channel::<File>(SYNC_QUEUE_MAX);
             let worker = std::thread::Builder::new()
                 .name("outlast-sync".into())
                 .spawn(move || files.iter().for_each(|file| drop(file.sync_all())));
-            self.sync = worker.ok().map(|_| sender);
+            let files = sender;
+            self.syncer = worker.ok().map(|thread| Syncer { files, thread });
         }
-        if let Some(sender) = &self.sync {
-            let _ = sender.try_send(file);
+        if let Some(syncer) = &self.syncer {
+            let _ = syncer.files.try_send(file);
+        }
+    }
+
+    /// Waits until the rotated files that were handed over are on disk and closed.
+    pub fn settle(&mut self) {
+        if let Some(Syncer { files, thread }) = self.syncer.take() {
+            drop(files);
+            let _ = thread.join();
         }
     }
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 mod aside;
 mod file;
+mod lay;
 mod work;
 
 /// Stamped bytes gathered before they are written, when one read brings very many short lines.
@@ -344,7 +345,7 @@ impl Log {
             return;
         };
         self.tell(&Note::Closed);
-        if self.habits.sync_inline {
+        if self.habits.closed_is_synced {
             let _ = files.current.sync_all();
         }
         if let Some(mode) = self.habits.closed_mode {
@@ -418,38 +419,6 @@ impl Log {
         self.lines = lines;
         result?;
         self.flush(desk, now)
-    }
-
-    /// Lines of the input, into `desk.out`, and to the disk where a file is full.
-    fn lay(
-        &mut self,
-        lines: &mut Lines,
-        desk: &mut Desk,
-        input: &mut &[u8],
-        now: Now,
-        witness: &mut dyn Witness,
-    ) -> Result<(), Halt> {
-        let limit = self.settings().line_bytes_max;
-        let stamp = desk.stamper.text(self.settings().stamp, now.wall);
-        let rule = self.settings().rule(self.habits);
-        while let Some(piece) = lines.next(input, now.wall, limit) {
-            let newline: &[u8] = if piece.ended { b"\n" } else { b"" };
-            let Some(begun) = piece.begun else {
-                if self.selected {
-                    self.put(desk, &rule, [piece.text, newline], now)?;
-                }
-                continue;
-            };
-            let own = (begun != now.wall).then(|| desk.stamper.text(self.settings().stamp, begun));
-            let stamp = own.as_ref().unwrap_or(&stamp).as_bytes();
-            self.selected = self.is_written(desk, &rule, stamp, piece.text, now)?;
-            if !self.selected {
-                continue;
-            }
-            witness.line(piece.text, piece.ended);
-            self.put_line(desk, &rule, stamp, piece.text, newline, now)?;
-        }
-        Ok(())
     }
 
     fn lay_end(

@@ -33,8 +33,8 @@ pub struct Habits {
     pub open_line_goes_on: bool,
     /// `.u` files that a lost processor left are processed.
     pub unprocessed_are_taken_up: bool,
-    /// fsync before a rotation goes on, instead of aside.
-    pub sync_inline: bool,
+    /// `current` is brought to the disk before it is closed.
+    pub closed_is_synced: bool,
     /// `current` and `lock` may be symbolic links.
     pub follows_links: bool,
     /// A `current` that was removed under us is noticed and made anew.
@@ -58,7 +58,7 @@ pub static SCRIBE: Habits = Habits {
     closed_mode: None,
     open_line_goes_on: true,
     unprocessed_are_taken_up: true,
-    sync_inline: false,
+    closed_is_synced: false,
     follows_links: false,
     looks_for_current: true,
     config_is_heard_when_full: true,
@@ -77,7 +77,7 @@ pub static SVLOGD: Habits = Habits {
     closed_mode: Some(0o744),
     open_line_goes_on: false,
     unprocessed_are_taken_up: false,
-    sync_inline: true,
+    closed_is_synced: true,
     follows_links: true,
     looks_for_current: false,
     config_is_heard_when_full: false,

@@ -226,5 +226,6 @@ impl Svlogd {
         for directory in self.directories.drain(..) {
             directory.close();
         }
+        self.desk.settle();
     }
 }

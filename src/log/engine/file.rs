@@ -33,7 +33,7 @@ impl Log {
             }
             if let Err(error) = &result
                 && Halt::of("write", "current", error) == Halt::Full
-                && self.make_room().is_some_and(|old| {
+                && self.make_room(desk).is_some_and(|old| {
                     self.tell(&Note::DeletedForRoom(old));
                     true
                 })
@@ -53,8 +53,10 @@ impl Log {
     }
 
     /// On a full disk: deletes the oldest file, if the config's N allows one to go.
-    pub(super) fn make_room(&self) -> Option<Old> {
+    pub(super) fn make_room(&self, desk: &mut Desk) -> Option<Old> {
         let (min, keep) = (self.settings().min?, self.settings().keep);
+        // A deleted file that is still being synced would give no room.
+        desk.settle();
         let mut olds = dir::list(&self.path).ok()?;
         let unlimited = match self.habits.surplus {
             Surplus::All => keep == 0,
@@ -132,10 +134,12 @@ impl Log {
             Some(_) => Kind::Unprocessed,
             None => Kind::Saved,
         };
-        let renamed = dir::list(&self.path)
-            .and_then(|olds| dir::rename_current(&self.path, &olds, kind, now.wall));
-        let old = match renamed {
-            Ok(old) => old,
+        let renamed = dir::list(&self.path).and_then(|olds| {
+            let old = dir::rename_current(&self.path, &olds, kind, now.wall)?;
+            Ok((olds, old))
+        });
+        let (mut olds, old) = match renamed {
+            Ok(renamed) => renamed,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The directory or `current` is gone: begin anew instead.
                 self.files = None;
@@ -160,9 +164,10 @@ impl Log {
             }
             let (files, rotated) = dir::renew(&self.path, self.habits, files)?;
             self.files = Some(files);
-            desk.sync(rotated, self.habits.sync_inline);
+            desk.sync(rotated);
         }
-        self.clean_up();
+        olds.push(old);
+        self.clean_up(&olds);
         if kind == Kind::Unprocessed {
             self.process(old, now);
         }
@@ -171,12 +176,9 @@ impl Log {
 
     /// Deletes what a rotation makes superfluous. What can't be deleted now is tried at the next
     /// one: no reason to stop logging.
-    pub(super) fn clean_up(&self) {
-        let Ok(olds) = dir::list(&self.path) else {
-            return;
-        };
+    fn clean_up(&self, olds: &[Old]) {
         let unfinished = olds.iter().filter(|old| old.kind == Kind::Unfinished);
-        let beyond = surplus(&olds, self.settings().keep, self.habits.surplus, None);
+        let beyond = surplus(olds, self.settings().keep, self.habits.surplus, None);
         for old in unfinished.chain(&beyond) {
             if fs::remove_file(self.path.join(old.name())).is_ok() && old.kind != Kind::Unfinished {
                 self.tell(&Note::Deleted(*old));

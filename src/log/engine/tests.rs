@@ -4,6 +4,7 @@ use super::super::settings::{SCRIBE, SVLOGD};
 use super::super::stamp::Stamper;
 use super::*;
 use crate::os::clock;
+use proptest::prelude::*;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
@@ -356,4 +357,43 @@ fn a_hundred_megabytes_without_a_newline_need_no_memory() {
         assert!(bench.desk.out.capacity() <= 2 * OUT_BYTES_MAX);
     }
     assert_eq!(bench.olds().len(), 10);
+}
+
+/// The files that the input makes when it comes in pieces of so many bytes, the oldest first.
+fn files_of(input: &[u8], piece: usize, habits: &'static Habits) -> Vec<String> {
+    let mut bench = Bench::with(Settings::default(), "");
+    let settings = Settings {
+        keep: 0,
+        line_bytes_max: 20,
+        ..settings(100)
+    };
+    bench.log = Log::new(bench.place.path(), settings, habits);
+    for piece in input.chunks(piece) {
+        bench
+            .log
+            .take(&mut bench.desk, piece, bench.now, &mut Nobody);
+    }
+    bench
+        .log
+        .end_line(End::Line, &mut bench.desk, bench.now, &mut Nobody);
+    let mut files = bench.olds();
+    files.push(bench.current());
+    files
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn lines_that_come_at_once_are_written_as_those_that_come_byte_by_byte(
+        lines in proptest::collection::vec("[a-z]{0,30}", 0..40),
+        piece in 2usize..200,
+    ) {
+        let input = lines.join("\n");
+        for habits in [&SCRIBE, &SVLOGD] {
+            let slowly = files_of(input.as_bytes(), 1, habits);
+            prop_assert_eq!(&files_of(input.as_bytes(), input.len().max(1), habits), &slowly);
+            prop_assert_eq!(&files_of(input.as_bytes(), piece, habits), &slowly);
+        }
+    }
 }
