@@ -7,7 +7,8 @@ fn a_run_that_has_nothing_to_do_takes_itself_down() {
     let script = r#"
         service sv/a 'sv d . || echo bad; echo once >>runs; exit 0'; script sv/a/finish 'echo "$@" >>finished'
         service sv/b 'sv stop . >said; echo "$?" >>said'; service sv/c 'exec sv down c'
-        service sv/d 'echo once >>runs; sv once d; exit 1'
+        # An order that is read only after the end is an order to start once more.
+        service sv/d 'echo once >>runs; sv once d; until grep -q "want down" supervise/stat; do sleep .02; done; exit 1'
         for s in a b c d; do runsv sv/$s & done
         for s in a b c d; do until_ 'rests sv/$s'; tell sv status $s; done
         sort -u sv/a/runs sv/a/finished sv/d/runs
