@@ -259,6 +259,7 @@ impl Environment {
 pub fn spawn(child: &Child<'_>) -> io::Result<Pid> {
     let mut argv: Vec<*const libc::c_char> = child.argv.iter().map(|text| text.as_ptr()).collect();
     argv.push(ptr::null());
+    let parent = Pid::this();
     let all = [u64::MAX; 16];
     let mut before = [0u64; 16];
     // All signals are held back over the fork: a handler of ours that ran in the child before
@@ -278,7 +279,7 @@ pub fn spawn(child: &Child<'_>) -> io::Result<Pid> {
     if pid == 0 {
         // SAFETY: we are the fresh child; argv and the environment are null-terminated arrays of
         // pointers into strings that live on in this copy of the address space.
-        unsafe { in_child(child, &argv) }
+        unsafe { in_child(child, &argv, parent) }
     }
     let error = io::Error::last_os_error();
     // SAFETY: restores the mask saved above.
@@ -296,12 +297,18 @@ pub fn spawn(child: &Child<'_>) -> io::Result<Pid> {
 ///
 /// # Safety
 /// To be called in the child right after fork, with `argv` null-terminated.
-unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char]) -> ! {
+unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char], parent: Pid) -> ! {
     let [session, directory, descriptors, exec] = child.steps;
     let report = child.report.as_raw_fd();
     // SAFETY: every call below is async-signal-safe and gets numbers or pointers to live memory;
     // all signals are blocked until the mask is cleared, when no handler is left.
     unsafe {
+        // Until its exec it is nothing that a successor of a killed keeper could find, so it ends
+        // with the keeper (PR_SET_PDEATHSIG(2const)); it may have gone before that call.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent.as_raw() {
+            libc::_exit(111);
+        }
         for signal in 1..=64 {
             let mut now: libc::sigaction = std::mem::zeroed();
             let ours = matches!(signal, libc::SIGPIPE | libc::SIGCHLD | libc::SIGTERM);
@@ -354,6 +361,8 @@ unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char]) -> ! {
         }
         let none = [0u64; 16];
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr().cast(), ptr::null_mut());
+        // The last thing, since it would be kept over the exec: by now its output tells whose it is.
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0);
         libc::execve(
             child.program.as_ptr(),
             argv.as_ptr(),

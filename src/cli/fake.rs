@@ -136,6 +136,7 @@ pub fn response(request: &Request, services: Vec<Service>) -> Response {
         id: request.id,
         ok,
         error: None,
+        notice: None,
         services,
     }
 }
@@ -147,6 +148,7 @@ pub fn refusal(code: &str, message: &str) -> Response {
         id: 0,
         ok: false,
         error: Some(trouble(code, message)),
+        notice: None,
         services: Vec::new(),
     }
 }

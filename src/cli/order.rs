@@ -96,7 +96,8 @@ impl Order {
             | Verb::Kill
             | Verb::Reload
             | Verb::Shutdown
-            | Verb::Upgrade => false,
+            | Verb::Upgrade
+            | Verb::StepDown => false,
         }
     }
 
@@ -117,7 +118,8 @@ impl Order {
             | Verb::Usr2
             | Verb::Term
             | Verb::Kill
-            | Verb::Upgrade => false,
+            | Verb::Upgrade
+            | Verb::StepDown => false,
         }
     }
 }
@@ -227,6 +229,12 @@ fn print(
     if let Some(trouble) = &response.error {
         screen.complain(safe(&trouble.message))?;
     }
+    // A refusal for the very reason has said it already.
+    if let Some(notice) = &response.notice
+        && response.error.as_ref() != Some(notice)
+    {
+        screen.complain(format_args!("warning: {}", safe(&notice.message)))?;
+    }
     match order.row.verb {
         Verb::Status => print_status(order, response, screen),
         Verb::List => print_list(order, response, screen),
@@ -249,7 +257,8 @@ fn print(
         | Verb::Term
         | Verb::Kill
         | Verb::Reload
-        | Verb::Upgrade => print_outcomes(order, response, screen),
+        | Verb::Upgrade
+        | Verb::StepDown => print_outcomes(order, response, screen),
     }
 }
 

@@ -266,6 +266,7 @@ mod tests {
             ..fake::request(Verb::Why, &["a"])
         };
         let response = Response {
+            notice: Some(fake::trouble("no-keeper", "")),
             services: vec![full_service()],
             ..fake::refusal("ended", "")
         };

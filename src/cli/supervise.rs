@@ -7,7 +7,9 @@
 use super::client::{Client, plain};
 use super::exit::Exit;
 use super::screen::Screen;
+use crate::ipc::control::{Request, VERSION, Verb};
 use crate::os::paths::{self, SOCKET_PATH_BYTES_MAX};
+use crate::os::pidfd::PidFd;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -15,11 +17,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// argv[0] of the keeper, by which main.rs and `ps` know it.
 pub const KEEPER: &str = "outlast-keeper";
 
+/// A keeper that was killed a moment ago may not be missed yet.
+const DEATH_IS_NOTICED: Duration = Duration::from_millis(500);
+/// Between two questions about it.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long somebody who holds our socket may take to say who he is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -96,7 +102,7 @@ fn check(settings: &Settings) -> Result<Checked, String> {
     let directory = absolute(&settings.directory)?;
     let warning = look_into(&directory)?;
     let socket = absolute(&paths::control_socket(settings.socket.as_deref()).map_err(as_words)?)?;
-    check_socket(&socket, settings.socket.is_some())?;
+    check_socket(&socket, settings.socket.is_some(), &directory)?;
     let log_root = match &settings.log_root {
         Some(root) => absolute(root)?,
         None => paths::log_root().map_err(as_words)?,
@@ -163,7 +169,7 @@ fn is_service(directory: &Path) -> bool {
 }
 
 /// It can be made, and nobody serves it.
-fn check_socket(socket: &Path, named: bool) -> Result<(), String> {
+fn check_socket(socket: &Path, named: bool, directory: &Path) -> Result<(), String> {
     let shown = socket.display();
     let bytes = socket.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
@@ -190,12 +196,81 @@ fn check_socket(socket: &Path, named: bool) -> Result<(), String> {
             "{parent}, where the socket is to be, is not a directory; run: mkdir -p {parent}"
         ));
     }
+    make_room(socket, directory)?;
     match served_by(socket) {
         None => Ok(()),
         Some(words) => Err(format!(
             "{shown} is served by {words} already; end it with 'outlast shutdown --socket {shown}', \
              or name another socket with --socket"
         )),
+    }
+}
+
+/// A supervisor whose keeper was killed is asked to end; its services go on, and ours takes them over.
+/// Anybody else stays.
+fn make_room(socket: &Path, directory: &Path) -> Result<(), String> {
+    let until = Instant::now() + DEATH_IS_NOTICED;
+    loop {
+        match step_down(socket, directory) {
+            Answer::Stays => return Ok(()),
+            // It may be about to find out.
+            Answer::HasKeeper if Instant::now() < until => std::thread::park_timeout(PAUSE),
+            Answer::HasKeeper => return Ok(()),
+            Answer::Refuses(words) => {
+                return Err(format!(
+                    "the supervisor at {} has lost its keeper and does not make room: {words}; \
+                     end it with 'outlast shutdown --socket {0}'",
+                    socket.display()
+                ));
+            }
+            Answer::Goes(pid) => {
+                let gone = PidFd::open(pid).map_or(true, |it| it.ends_within(PATIENCE * 2));
+                return match gone {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "the supervisor (pid {pid}) that lost its keeper does not end; \
+                         run: kill -9 {pid}"
+                    )),
+                };
+            }
+        }
+    }
+}
+
+enum Answer {
+    /// Nobody there, or nobody who knows what we ask for.
+    Stays,
+    HasKeeper,
+    Refuses(String),
+    Goes(i32),
+}
+
+fn step_down(socket: &Path, directory: &Path) -> Answer {
+    let Ok(mut client) = Client::connect(socket) else {
+        return Answer::Stays;
+    };
+    if client.read_hello(PATIENCE).is_err() {
+        return Answer::Stays;
+    }
+    let answer = client.ask(Request {
+        v: VERSION,
+        id: 0,
+        verb: Verb::StepDown,
+        names: vec![directory.to_string_lossy().into_owned()],
+        wait: true,
+        timeout_ms: u64::try_from(PATIENCE.as_millis()).ok(),
+        lines: None,
+        binary: None,
+    });
+    match (answer.map(|answer| answer.error), client.pid()) {
+        (Ok(None), Some(pid)) => Answer::Goes(pid),
+        (Ok(Some(trouble)), _) if trouble.code == "has-keeper" => Answer::HasKeeper,
+        (Ok(Some(trouble)), _)
+            if trouble.code == "other-directory" || trouble.code == "leaving" =>
+        {
+            Answer::Refuses(trouble.message)
+        }
+        (Ok(_) | Err(_), _) => Answer::Stays,
     }
 }
 

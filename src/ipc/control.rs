@@ -48,6 +48,9 @@ pub enum Verb {
     Shutdown,
     /// Exec `binary` in place of keeper, supervisor and scribe; without it, tell how that went.
     Upgrade,
+    /// From an `outlast supervise` over the directory in `names`: if your keeper was killed, end and
+    /// leave your services to me.
+    StepDown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +91,9 @@ pub struct Response {
     /// What was wrong with the request as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Trouble>,
+    /// What is wrong with the supervisor itself, if anything: code `no-keeper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Trouble>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
 }
@@ -96,7 +102,8 @@ pub struct Response {
 pub struct Trouble {
     /// For programs: `no-such-service`, `not-allowed`, `bad-request`, `too-long`, `timed-out`,
     /// `cannot-start`, `ended`, `not-ready`, `not-running`, `overruled`, `leaving`; of upgrade
-    /// `unfit`, `busy`, `came-back`, `no-upgrade`.
+    /// `unfit`, `busy`, `came-back`, `no-upgrade`; without a keeper `no-keeper`; of step-down
+    /// `has-keeper`, `other-directory`.
     pub code: String,
     /// For people: subject, what, cause, way out.
     pub message: String,

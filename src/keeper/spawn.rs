@@ -211,6 +211,7 @@ impl Workshop {
             Stream::Null => Ok(Opened::Lent(self.null.as_fd())),
             Stream::PipeOut(id) => pipe(id, OFlag::O_RDONLY),
             Stream::PipeIn(id) => pipe(id, OFlag::O_WRONLY),
+            Stream::PipeBoth(id) => pipe(id, OFlag::O_RDWR),
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn classify(step: Step, errno: i32, start: &Start) -> FailureClass {
         return FailureClass::Passing;
     }
     match (step, start) {
+        (Step::Keeper, _) => FailureClass::Elsewhere,
         (Step::Prepare | Step::Fork | Step::Session | Step::Descriptors | Step::Plan, _) => {
             FailureClass::Passing
         }
@@ -256,6 +257,7 @@ impl About<'_> {
                 (self.failed(step), advice, "service-directory-refused")
             }
             Step::Prepare
+            | Step::Keeper
             | Step::Fork
             | Step::Session
             | Step::Descriptors
@@ -339,6 +341,7 @@ impl About<'_> {
 fn doing(step: Step) -> &'static str {
     match step {
         Step::Prepare => "preparing it",
+        Step::Keeper => "asking the keeper",
         Step::Fork => "fork",
         Step::Session => "new session",
         Step::ServiceDirectory => "entering the service directory",

@@ -157,6 +157,15 @@ impl Snapshot {
         self.last_word = None;
     }
 
+    /// Takes back a start that failed at this step: it is tried anew, as if for the first time.
+    pub fn try_again(&mut self, step: u8) {
+        if self.failure.as_ref().is_some_and(|it| it.step == step) {
+            self.failure = None;
+            self.start_failures = 0;
+            self.state = Stage::Starting;
+        }
+    }
+
     fn has(&self, flag: Flag) -> bool {
         self.flags & flag as u16 != 0
     }

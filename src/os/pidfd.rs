@@ -5,6 +5,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
@@ -22,8 +23,14 @@ impl PidFd {
 
     /// A pidfd can be read once the process has ended.
     pub fn lives(&self) -> bool {
+        !self.ends_within(Duration::ZERO)
+    }
+
+    /// Waits for its end, not longer than this.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         let mut ask = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        poll(&mut ask, PollTimeout::ZERO) == Ok(0)
+        poll(&mut ask, patience) == Ok(1)
     }
 }
 

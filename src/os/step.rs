@@ -54,6 +54,8 @@ steps! {
     Lock = 21,
     /// The program is not on the search path.
     Search = 22,
+    /// There is no keeper that could fork.
+    Keeper = 23,
 }
 
 impl Step {

@@ -187,9 +187,11 @@ impl Supervisor {
                     };
                     let _ = self.keeper.send(&store, &[lock.as_fd()]);
                 }
-                if let Some(left) = opened.left {
-                    self.take_over(id, left);
+                match opened.left {
+                    Some(left) => self.take_over(id, left),
+                    None => place.restored = true,
                 }
+                self.take_pipe(id, opened.pipe);
                 self.mark(id);
             }
             Err(error) if self.settings.manner.is_runit() => {

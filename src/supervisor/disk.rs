@@ -26,8 +26,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 mod hand;
+mod orphans;
 mod runit;
 mod trust;
+mod vanishing;
 
 pub use trust::Trust;
 
@@ -68,7 +70,7 @@ pub enum Job {
     },
     /// Scan no more.
     Rest,
-    /// The keeper has gone: write only where nobody has taken its place.
+    /// The keeper has gone: take the locks again, and write only where nobody has taken its place.
     Bereft,
     Explain {
         id: ServiceId,
@@ -138,6 +140,8 @@ pub struct Opened {
     pub lock: Option<OwnedFd>,
     /// What lives of it, left by a supervisor under another keeper.
     pub left: Option<Left>,
+    /// Made for its output.
+    pub pipe: Option<OwnedFd>,
 }
 
 /// A status to be written, and where.
@@ -152,8 +156,6 @@ pub struct Write {
 
 /// What is done about the record of what lives.
 pub enum Record {
-    /// `outlast supervise` has none yet.
-    None,
     Nobody,
     Living(Box<Living>),
 }

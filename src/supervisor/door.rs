@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Connections served at once. When the last place is taken, the one that has been silent for
@@ -130,14 +130,19 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// Accepts as long as somebody takes the requests; then ends when all answers are written. An error
 /// when nobody can be let in any more.
-pub async fn serve(listener: UnixListener, asks: mpsc::UnboundedSender<Ask>) -> io::Result<()> {
-    serve_at_most(CONNECTIONS_MAX, listener, asks).await
+pub async fn serve(
+    listener: UnixListener,
+    asks: mpsc::UnboundedSender<Ask>,
+    notices: watch::Receiver<Option<Trouble>>,
+) -> io::Result<()> {
+    serve_at_most(CONNECTIONS_MAX, listener, asks, notices).await
 }
 
 async fn serve_at_most(
     max: usize,
     listener: UnixListener,
     asks: mpsc::UnboundedSender<Ask>,
+    notices: watch::Receiver<Option<Trouble>>,
 ) -> io::Result<()> {
     let mut shut_since: Option<Instant> = None;
     let mut connections = JoinSet::new();
@@ -154,7 +159,10 @@ async fn serve_at_most(
                 shut_since = None;
                 // A connection that breaks is the client's affair.
                 let (asks, make_room) = (asks.clone(), Arc::clone(&make_room));
-                let served = async move { drop(connection(stream, asks, &make_room).await) };
+                let notices = notices.clone();
+                let served = async move {
+                    drop(connection(stream, asks, &notices, &make_room).await);
+                };
                 connections.spawn(served);
             }
             Err(error) => {
@@ -186,6 +194,7 @@ fn may(uid: u32) -> bool {
 async fn connection(
     stream: UnixStream,
     asks: mpsc::UnboundedSender<Ask>,
+    notices: &watch::Receiver<Option<Trouble>>,
     make_room: &Notify,
 ) -> io::Result<()> {
     let peer = stream.peer_cred()?;
@@ -212,7 +221,8 @@ async fn connection(
     let places = Semaphore::new(UNANSWERED_MAX);
     let reading = read_requests(read, asks, answer, &places, make_room);
     let writing = async {
-        while let Some(response) = answers.recv().await {
+        while let Some(mut response) = answers.recv().await {
+            response.notice.clone_from(&notices.borrow());
             write_all(&mut write, &response).await?;
             if response.id != 0 {
                 places.add_permits(1);
@@ -322,6 +332,7 @@ pub fn refusal(id: u64, code: &str, message: String) -> Response {
         id,
         ok: false,
         error,
+        notice: None,
         services: Vec::new(),
     }
 }
@@ -367,7 +378,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("socket");
         let (tell, mut asks) = mpsc::unbounded_channel();
-        let door = tokio::spawn(serve_at_most(3, bind(&path).expect("open"), tell));
+        let (_, notices) = watch::channel(None);
+        let door = tokio::spawn(serve_at_most(3, bind(&path).expect("open"), tell, notices));
         let mut busy = client(&path).await;
         busy.write_all(b"{\"v\":1,\"id\":1,\"verb\":\"stop\",\"names\":[\"web\"]}\n")
             .await

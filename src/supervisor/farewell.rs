@@ -36,13 +36,15 @@ pub enum Stage {
     Over {
         code: u8,
     },
+    /// All is left to another supervisor.
+    Yielded,
 }
 
 impl Stage {
     pub fn deadline(&self) -> Option<Tick> {
         match self {
             Stage::Sweeping { until, .. } | Stage::Writing { until } => Some(*until),
-            Stage::Serving | Stage::Stopping { .. } | Stage::Over { .. } => None,
+            Stage::Serving | Stage::Stopping { .. } | Stage::Over { .. } | Stage::Yielded => None,
         }
     }
 }
@@ -57,7 +59,7 @@ impl Supervisor {
                 let outs = self.fleet.hurry(self.now());
                 self.perform_all(outs);
             }
-            Stage::Over { .. } => {}
+            Stage::Over { .. } | Stage::Yielded => {}
         }
     }
 
@@ -115,7 +117,7 @@ impl Supervisor {
         let now = self.now();
         match &self.stage {
             Stage::Serving if self.is_over_as_runit() => self.stage = Stage::Over { code: 0 },
-            Stage::Serving | Stage::Over { .. } => {}
+            Stage::Serving | Stage::Over { .. } | Stage::Yielded => {}
             Stage::Stopping { since } => {
                 if self.fleet.is_empty() && self.queue.is_empty() {
                     let took = words::duration(now.since(*since));

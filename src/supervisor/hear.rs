@@ -13,6 +13,7 @@ use crate::ipc::wire::{
     FromKeeper, Held, Key, ROLES, SCRIBE, SLOT_LOCK, SLOT_PIPE, STATUS_UNSEEN, Standing, ToKeeper,
 };
 use crate::launch::report;
+use crate::os::clock;
 use crate::os::step::Step;
 use std::os::fd::OwnedFd;
 
@@ -96,7 +97,7 @@ impl Supervisor {
         if id == SCRIBE {
             // Linked to our predecessor; it writes out what it has and ends. Then comes ours.
             let predecessor = held.iter().find(|held| held.standing != Standing::None);
-            self.pen.pid = predecessor.map(|held| held.pid);
+            self.pen.took(predecessor.map(|held| held.pid));
             return;
         }
         let Ok(blob) = serde_json::from_slice::<Blob>(blob) else {
@@ -111,6 +112,7 @@ impl Supervisor {
         place.piped = slots & (1 << SLOT_PIPE) != 0;
         place.locked = slots & (1 << SLOT_LOCK) != 0;
         place.pipe = blob.pipe;
+        place.foreign = blob.foreign;
         place.restored = true;
         self.runit.has_one();
         let mut alive = Vec::new();
@@ -131,9 +133,9 @@ impl Supervisor {
         self.perform_all(outs);
     }
 
-    fn spawned(&mut self, key: Key, pid: i32) {
+    pub fn spawned(&mut self, key: Key, pid: i32) {
         if key.id == SCRIBE {
-            self.pen.pid = Some(pid);
+            self.pen.took(Some(pid));
             self.pen.starting = false;
             return;
         }
@@ -231,6 +233,8 @@ impl Supervisor {
             let oom = self.oom_verdict(id, exit);
             if let Some(place) = self.places.get_mut(&id) {
                 place.oom = oom;
+                place.oom_near = oom.is_none();
+                place.ended = clock::ticks_from_boot();
             }
         }
         if let Some(place) = self.places.get_mut(&id) {
@@ -245,12 +249,14 @@ impl Supervisor {
     }
 
     /// Another keeper's child has ended; how, nobody here could see.
-    fn vanished(&mut self, key: Key, pid: i32) {
+    pub fn vanished(&mut self, key: Key, pid: i32) {
         let (id, Some(role)) = (ServiceId(key.id), role_of(key.role)) else {
             return;
         };
         if let Some(place) = self.places.get_mut(&id) {
             place.set_alive(role, None);
+            (place.oom, place.oom_near) = (None, false);
+            place.ended = clock::ticks_from_boot();
         }
         self.final_event(id, Event::Vanished { role }, key, pid);
     }
@@ -319,6 +325,8 @@ impl Supervisor {
             Woken::Fifo(id) => self.fifo(id),
             Woken::Leftover(id) => self.leftover_ended(id),
             Woken::Last => self.stray_ended(),
+            Woken::Held(key) => self.held_ended(key),
+            Woken::Elder => self.elder_ended(),
         }
     }
 
@@ -404,6 +412,7 @@ mod tests {
             main: None,
             pipe: None,
             sessions: Vec::new(),
+            foreign: false,
             definition: None,
             snapshot: serde_json::from_str::<Snapshot>(r#"{"n":"web"}"#).expect("a snapshot"),
         };

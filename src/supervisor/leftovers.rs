@@ -61,6 +61,25 @@ pub fn strays(keeper: i32, booked: &HashSet<i32>) -> Vec<Stray> {
     found
 }
 
+/// All living processes in these sessions, wherever they hang, that are neither in `booked` nor below
+/// one of those. A session whose leader lives and is none of ours has been made anew by a stranger: its
+/// number is free only when nobody of the old one is left.
+pub fn in_sessions(sessions: &HashSet<i32>, booked: &HashSet<i32>) -> Vec<Stray> {
+    let Ok(all) = procfs::process::all_processes() else {
+        return Vec::new();
+    };
+    let all: Vec<Stray> = all.flatten().filter_map(|it| look_at(it.pid)).collect();
+    let anew: HashSet<i32> = all
+        .iter()
+        .filter(|stray| stray.pid == stray.session && !booked.contains(&stray.pid))
+        .map(|stray| stray.session)
+        .collect();
+    all.into_iter()
+        .filter(|stray| sessions.contains(&stray.session) && !anew.contains(&stray.session))
+        .filter(|stray| !booked.contains(&stray.pid) && !booked.contains(&stray.session))
+        .collect()
+}
+
 /// Everything below one process, itself not included.
 pub fn below(pid: i32) -> Vec<Stray> {
     strays(pid, &HashSet::new())

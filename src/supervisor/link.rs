@@ -108,15 +108,27 @@ fn is_later(error: Errno) -> bool {
 }
 
 /// The keeper's wire over such a link.
-pub struct KeeperLink(Link);
+pub struct KeeperLink {
+    /// None when the keeper was killed.
+    link: Option<Link>,
+}
 
 impl KeeperLink {
     pub fn new(socket: OwnedFd) -> io::Result<KeeperLink> {
-        Ok(KeeperLink(Link::new(socket, RECORD_BYTES_MAX)?))
+        let link = Link::new(socket, RECORD_BYTES_MAX)?;
+        Ok(KeeperLink { link: Some(link) })
     }
 
     pub fn send(&mut self, record: &ToKeeper, attached: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.0.send(record.encode(), attached)
+        match &mut self.link {
+            Some(link) => link.send(record.encode(), attached),
+            None => Ok(()),
+        }
+    }
+
+    /// There is no keeper any more: nothing is sent, and nothing comes.
+    pub fn lose(&mut self) {
+        self.link = None;
     }
 
     /// The keeper's first record: what it knows of our predecessors, and the socket they left.
@@ -133,15 +145,18 @@ impl KeeperLink {
 
     /// Records that the keeper has not taken yet.
     pub fn waiting(&self) -> usize {
-        self.0.waiting()
+        self.link.as_ref().map_or(0, Link::waiting)
     }
 
     pub async fn ready(&self) {
-        self.0.ready().await;
+        match &self.link {
+            Some(link) => link.ready().await,
+            None => std::future::pending().await,
+        }
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.link.as_mut().map_or(Ok(()), Link::flush)
     }
 
     /// Waits until the keeper has taken everything: for the last words, since what still waits here
@@ -150,17 +165,20 @@ impl KeeperLink {
     pub async fn deliver(&mut self) -> io::Result<()> {
         loop {
             self.flush()?;
-            if self.0.waiting() == 0 {
+            if self.waiting() == 0 {
                 return Ok(());
             }
-            while self.0.receive()?.is_some() {}
+            while self.receive()?.is_some() {}
             self.ready().await;
         }
     }
 
     /// A record of a later version that we don't know is passed over.
     pub fn receive(&mut self) -> io::Result<Option<(FromKeeper, Vec<OwnedFd>)>> {
-        while let Some((bytes, fds)) = self.0.receive()? {
+        let Some(link) = &mut self.link else {
+            return Ok(None);
+        };
+        while let Some((bytes, fds)) = link.receive()? {
             if let Some(record) = FromKeeper::decode(bytes) {
                 return Ok(Some((record, fds)));
             }
@@ -190,7 +208,7 @@ mod tests {
         )
         .expect("non-blocking");
         let mut link = KeeperLink::new(ours).expect("a link");
-        while link.0.waiting() < 100 {
+        while link.waiting() < 100 {
             link.send(&ToKeeper::Forget { id: 1 }, &[]).expect("sent");
         }
         let done = ToKeeper::Done { code: 0 };

@@ -14,6 +14,7 @@ mod door;
 mod farewell;
 pub mod fitness;
 mod hear;
+mod keeperless;
 mod leftovers;
 mod link;
 pub mod manner;
@@ -28,19 +29,23 @@ mod show;
 mod standing;
 mod story;
 mod sweep;
+mod takeover;
 mod upgrade;
 mod watched;
 mod words;
 
+use crate::ipc::control::Trouble;
 use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{self, Ending, FromKeeper, ToKeeper};
 use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
+use crate::os::pidfd::PidFd;
 use crate::os::{clock, fds};
 use cgroups::Cgroups;
 use disk::{Disk, Job};
 use door::{Ask, DoorError, Opened};
 use farewell::Stage;
+use keeperless::Bereft;
 use link::KeeperLink;
 use manner::Manner;
 use pen::Pen;
@@ -54,7 +59,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use upgrade::Upgrade;
 use watched::Watched;
 
@@ -176,8 +181,9 @@ async fn serve(settings: Settings, keeper: OwnedFd) -> io::Result<u8> {
         }
     };
     let (tell, asks) = mpsc::unbounded_channel();
-    let mut door = tokio::spawn(door::serve(listener, tell));
     let mut supervisor = Supervisor::new(settings, keeper, asks)?;
+    let notices = supervisor.notices.subscribe();
+    let mut door = tokio::spawn(door::serve(listener, tell, notices));
     supervisor.hear(FromKeeper::Welcome(welcome), Vec::new());
     tokio::select! {
         end = supervisor.run() => {
@@ -220,6 +226,11 @@ struct Supervisor {
     settings: Settings,
     keeper: KeeperLink,
     keeper_pid: i32,
+    keeper_pidfd: Option<PidFd>,
+    /// What we do without a keeper, when it was killed.
+    bereft: Option<Bereft>,
+    /// What every client is told.
+    notices: watch::Sender<Option<Trouble>>,
     fleet: Fleet,
     /// Boxed, because the nodes of a map that grows at its end are half empty.
     places: BTreeMap<ServiceId, Box<Place>>,
@@ -263,11 +274,15 @@ impl Supervisor {
         asks: mpsc::UnboundedReceiver<Ask>,
     ) -> io::Result<Supervisor> {
         let socket_identity = door::identity(&settings.socket);
+        let keeper_pid = nix::unistd::getppid().as_raw();
         Ok(Supervisor {
             disk: Disk::start(&settings)?,
             settings,
             keeper,
-            keeper_pid: nix::unistd::getppid().as_raw(),
+            keeper_pid,
+            keeper_pidfd: PidFd::open(keeper_pid).ok(),
+            bereft: None,
+            notices: watch::Sender::new(None),
             fleet: Fleet::new(clock::monotonic_ns()),
             places: BTreeMap::new(),
             watched: Watched::new()?,
@@ -309,11 +324,18 @@ impl Supervisor {
                 () = sleep_until(deadline) => {}
             }
             if let Err(error) = self.turn() {
-                return self.bereft(error);
+                self.bereft(error)?;
             }
-            if let Stage::Over { code } = self.stage {
-                self.leave(code).await?;
-                return Ok(End::Done);
+            match self.stage {
+                Stage::Over { code } => {
+                    self.leave(code).await?;
+                    return Ok(End::Done);
+                }
+                Stage::Yielded => return Ok(End::Done),
+                Stage::Serving
+                | Stage::Stopping { .. }
+                | Stage::Sweeping { .. }
+                | Stage::Writing { .. } => {}
             }
             if let Some(binary) = self.successor.take() {
                 return Ok(End::Upgrade(self.keeper, binary));
@@ -399,6 +421,9 @@ impl Supervisor {
     }
 
     fn tell_keeper(&mut self, record: &ToKeeper) {
+        if let Some(bereft) = &self.bereft {
+            return bereft.told(record);
+        }
         // A keeper that is gone is noticed where we listen to it.
         let _ = self.keeper.send(record, &[]);
     }

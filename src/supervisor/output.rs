@@ -27,7 +27,7 @@ impl Supervisor {
         if runit && !spec.has_log_service {
             return;
         }
-        let mut fresh = None;
+        let mut fresh = place.fresh_pipe.take();
         if !place.piped {
             match fds::pipe_held() {
                 Ok(pipe) => {

@@ -6,6 +6,7 @@
 use super::link::Link;
 use super::vocab::Tick;
 use crate::ipc::scribe::{Attach, DATAGRAM_BYTES_MAX, FromScribe, ToScribe};
+use crate::os::identity::Identity;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::collections::BTreeMap;
 use std::io;
@@ -24,6 +25,12 @@ const HEALTHY: Duration = Duration::from_secs(10);
 pub struct Pen {
     link: Option<Link>,
     pub pid: Option<i32>,
+    /// Which process that number means.
+    pub identity: Option<Identity>,
+    /// A killed keeper's scribe that still writes; ours waits for its end.
+    pub elder: Option<OwnedFd>,
+    /// There is no keeper that could start one.
+    pub barred: bool,
     /// Asked for and not there yet.
     pub starting: bool,
     /// What each attached service's log is to be; sent again to a new scribe.
@@ -49,6 +56,12 @@ impl Pen {
         Ok(theirs)
     }
 
+    /// Its process is known, or has gone.
+    pub fn took(&mut self, pid: Option<i32>) {
+        self.pid = pid;
+        self.identity = pid.and_then(Identity::of);
+    }
+
     pub fn is_needed(&self) -> bool {
         !self.attached.is_empty()
     }
@@ -68,6 +81,7 @@ impl Pen {
     /// Whether one is to be started now.
     pub fn is_due(&self, now: Tick) -> bool {
         let none = self.link.is_none() && self.pid.is_none() && !self.starting;
+        let none = none && self.elder.is_none() && !self.barred;
         none && self.is_needed() && self.due.is_none_or(|due| due <= now)
     }
 
@@ -75,13 +89,14 @@ impl Pen {
     pub fn deadline(&self) -> Option<Tick> {
         self.due
             .filter(|_| self.pid.is_none() && !self.starting && self.is_needed())
+            .filter(|_| self.elder.is_none() && !self.barred)
     }
 
     /// Its process has ended, or could not be started. The next one starts at once if this one
     /// lived for a while.
     pub fn gone(&mut self, now: Tick) {
         self.link = None;
-        self.pid = None;
+        self.took(None);
         self.starting = false;
         if now.since(self.started) >= HEALTHY {
             self.delay = Duration::ZERO;

@@ -44,6 +44,7 @@ impl Supervisor {
                     });
                     if let Some(place) = self.places.get_mut(&main) {
                         place.piped = false;
+                        place.kept_pipe = None;
                     }
                 }
             }
@@ -54,6 +55,9 @@ impl Supervisor {
 
     fn spawn(&mut self, id: ServiceId, program: Program) {
         let role = program.role();
+        if self.bereft.is_some() {
+            return self.cannot_start_any(id, role);
+        }
         let Some(mut spec) = self.fleet.spec(id).cloned() else {
             return;
         };
@@ -111,6 +115,9 @@ impl Supervisor {
                 service = &*place.name,
                 "the keeper can't be reached: {error}"
             );
+        }
+        if let Some(place) = self.places.get_mut(&id) {
+            place.ask_for(role);
         }
     }
 
@@ -237,7 +244,12 @@ fn streams(id: ServiceId, place: &Place, spec: &Spec, role: Role) -> [Stream; 3]
         return [Stream::PipeOut(main.0), Stream::Keep, Stream::Keep];
     }
     let pipe = if place.piped {
-        Stream::PipeIn(id.0)
+        // Where the scribe reads it is open for reading as well: else, were keeper and scribe killed
+        // together, nobody would have the other end, and the next line would kill the service.
+        match spec.has_log_service {
+            true => Stream::PipeIn(id.0),
+            false => Stream::PipeBoth(id.0),
+        }
     } else {
         Stream::Keep
     };

@@ -39,8 +39,18 @@ pub struct Place {
     pub restored: bool,
     /// Living processes by role.
     pub alive: [Option<i32>; 4],
-    /// Of run and finish: which processes those numbers mean.
-    pub identities: [Option<Identity>; 2],
+    /// Which processes those numbers mean.
+    pub identities: [Option<Identity>; 4],
+    /// Roles for which a process was asked for and has not been heard of, one bit each.
+    pub asked: u8,
+    /// When the last run ended, in clock ticks from boot.
+    pub ended: u64,
+    /// Made for its output, and not with the scribe yet.
+    pub fresh_pipe: Option<OwnedFd>,
+    /// Held open at both ends, the keeper being gone.
+    pub kept_pipe: Option<OwnedFd>,
+    /// Started under another keeper: what it leaves does not hang below ours.
+    pub foreign: bool,
     /// runit's flag as last written.
     pub paused: bool,
     /// Sessions that processes of it were started in and that may have members left.
@@ -56,6 +66,8 @@ pub struct Place {
     /// Of the last run that ended.
     pub usage: Option<Usage>,
     pub oom: Option<bool>,
+    /// The kernel has ended somebody for want of memory then, and whom can't be said.
+    pub oom_near: bool,
     /// Why the last start failed, in words.
     pub words: Option<Words>,
     /// What is wrong with its `supervise/`.
@@ -96,6 +108,10 @@ pub fn role_of(number: u8) -> Option<Role> {
     }
 }
 
+fn bit(role: Role) -> u8 {
+    1 << role_number(role)
+}
+
 impl Place {
     pub fn new(name: &str, main: Option<ServiceId>, dir: &Path) -> Place {
         Place {
@@ -108,9 +124,33 @@ impl Place {
     }
 
     pub fn set_alive(&mut self, role: Role, pid: Option<i32>) {
+        self.asked &= !bit(role);
         if let Some(place) = self.alive.get_mut(usize::from(role_number(role))) {
             *place = pid;
         }
+    }
+
+    /// A process under this number has become known.
+    pub fn took(&mut self, role: Role, pid: i32) {
+        self.set_alive(role, Some(pid));
+        let at = usize::from(role_number(role));
+        if let Some(identity) = self.identities.get_mut(at) {
+            *identity = Identity::of(pid);
+        }
+    }
+
+    /// Which process it is that lives in this role.
+    pub fn living(&self, role: Role) -> Option<Identity> {
+        let identity = *self.identities.get(usize::from(role_number(role)))?;
+        identity.filter(|it| self.is_alive(role, it.pid))
+    }
+
+    pub fn ask_for(&mut self, role: Role) {
+        self.asked |= bit(role);
+    }
+
+    pub fn is_asked_for(&self, role: Role) -> bool {
+        self.asked & bit(role) != 0
     }
 
     pub fn is_alive(&self, role: Role, pid: i32) -> bool {

@@ -137,6 +137,7 @@ fn respond(ask: &Ask, ok: bool, services: Vec<Service>) {
         id,
         ok,
         error: None,
+        notice: None,
         services,
     });
 }
@@ -163,7 +164,9 @@ fn command(verb: Verb) -> Option<Command> {
         Verb::Term => Command::Term,
         Verb::Kill => Command::Kill,
         Verb::Check => Command::Check,
-        Verb::Status | Verb::List | Verb::Why | Verb::Shutdown | Verb::Upgrade => return None,
+        Verb::Status | Verb::List | Verb::Why | Verb::Shutdown | Verb::Upgrade | Verb::StepDown => {
+            return None;
+        }
     })
 }
 
@@ -179,11 +182,14 @@ struct Arrived {
 impl Supervisor {
     /// A client that has just changed a service directory may rely on the change.
     pub fn ask(&mut self, ask: Ask) {
-        if ask.request.verb == Verb::Shutdown {
-            return self.ask_shutdown(ask);
-        }
-        if ask.request.verb == Verb::Upgrade {
-            return self.ask_upgrade(ask);
+        let Some(ask) = self.without_keeper(ask) else {
+            return;
+        };
+        match ask.request.verb {
+            Verb::Shutdown => return self.ask_shutdown(ask),
+            Verb::Upgrade => return self.ask_upgrade(ask),
+            Verb::StepDown => return self.ask_step_down(&ask),
+            _ => {}
         }
         let ticket = self.desk.next();
         let deadline = self.now().after(LOOK_PATIENCE);

@@ -1,30 +1,22 @@
-//! What runsv and runsvdir do and `outlast supervise` does not: their signals, their words, services
-//! told to exit that come back, and services taken over from a keeper that was killed.
+//! What runsv and runsvdir do and `outlast supervise` does not: their signals, their words, and
+//! services told to exit that come back.
 
+use super::Supervisor;
 use super::disk::{Job, Record, Write};
-use super::hear::key;
 use super::manner::Manner;
 use super::place::Place;
-use super::vocab::{Command, Event, Pid, Role, ServiceId, Signal, Tick};
-use super::{End, Supervisor};
+use super::vocab::{Command, Event, Role, ServiceId, Signal, Tick};
 use crate::ipc::wire::{Ending, SLOT_LOCK, SLOT_PIPE, ToKeeper};
-use crate::machine::snapshot::Snapshot;
-use crate::os::identity::Identity;
 use crate::os::step::Step;
 use crate::os::{clock, wording};
-use crate::svdir::left::{Left, Living};
 use crate::svdir::status::{State, Status, Want};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// runsvdir starts a runsv that has ended at most this often.
 const REST: Duration = Duration::from_secs(1);
-/// What the disk thread gets to write what a successor needs, when the keeper has gone.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub struct Runit {
@@ -217,116 +209,5 @@ impl Supervisor {
         if self.runit.resting.len() < before {
             self.disk.give(Job::Scan);
         }
-    }
-
-    /// A service that a supervisor under another keeper has left alive: its processes are held as if
-    /// we had started them, and it stands as it stood.
-    pub fn take_over(&mut self, id: ServiceId, left: Left) {
-        let Some(place) = self.places.get_mut(&id) else {
-            return;
-        };
-        // The keeper's book knows better.
-        if std::mem::replace(&mut place.restored, true) {
-            return;
-        }
-        let Ok(mut snapshot) = serde_json::from_str::<Snapshot>(&left.state) else {
-            return;
-        };
-        snapshot.name = place.name.to_string();
-        snapshot.stay();
-        let main = place.main;
-        let mut alive = Vec::new();
-        let found = [
-            (Role::Run, "run", left.run),
-            (Role::Finish, "finish", left.finish),
-        ];
-        let mut lines = Vec::new();
-        for (role, script, process) in found {
-            let Some((pid, pidfd)) = process else {
-                continue;
-            };
-            place.took(role, pid);
-            let adopt = ToKeeper::Adopt {
-                key: key(id, role),
-                pid,
-            };
-            let _ = self.keeper.send(&adopt, &[pidfd.as_fd()]);
-            alive.push((role, Pid(pid)));
-            let log = if main.is_some() { "log/" } else { "" };
-            lines.push(format!(
-                "warning: {log}./{script} (pid {pid}) was left alive; it goes on"
-            ));
-        }
-        if let Some(pipe) = left.pipe {
-            place.pipe = nix::sys::stat::fstat(&pipe).ok().map(|found| found.st_ino);
-            place.piped = true;
-            let store = ToKeeper::Store {
-                id: id.0,
-                slot: SLOT_PIPE,
-            };
-            let _ = self.keeper.send(&store, &[pipe.as_fd()]);
-        }
-        for line in lines {
-            self.complain(id, &line);
-        }
-        let outs = self.fleet.restore(self.now(), id, main, &snapshot, &alive);
-        self.entrust(id);
-        self.perform_all(outs);
-    }
-
-    /// What a successor under another keeper would need.
-    pub fn record(&self, id: ServiceId) -> Record {
-        if !self.settings.manner.is_runit() {
-            return Record::None;
-        }
-        let state = self.fleet.snapshot(id);
-        let state = state.and_then(|state| serde_json::to_string(&state).ok());
-        let (Some(place), Some(state)) = (self.places.get(&id), state) else {
-            return Record::Nobody;
-        };
-        let [run, finish] = place.living();
-        if run.is_none() && finish.is_none() {
-            return Record::Nobody;
-        }
-        Record::Living(Box::new(Living {
-            run,
-            finish,
-            pipe: place.pipe,
-            state,
-        }))
-    }
-
-    /// The keeper has gone, and with it all that we could do. A successor finds what we know on disk.
-    pub(super) fn bereft(&mut self, error: io::Error) -> io::Result<End> {
-        if self.settings.manner.is_runit() {
-            self.publish();
-            self.disk.give(Job::Bereft);
-            self.disk.end(LAST_WORDS);
-        }
-        Err(error)
-    }
-}
-
-impl Place {
-    /// A process of it lives under this number.
-    pub fn took(&mut self, role: Role, pid: i32) {
-        self.set_alive(role, Some(pid));
-        let at = match role {
-            Role::Run => 0,
-            Role::Finish => 1,
-            Role::Check | Role::Control => return,
-        };
-        if let Some(identity) = self.identities.get_mut(at) {
-            *identity = Identity::of(pid);
-        }
-    }
-
-    /// run and finish, as far as they live.
-    fn living(&self) -> [Option<Identity>; 2] {
-        let [run, finish] = self.identities;
-        [
-            run.filter(|it| self.is_alive(Role::Run, it.pid)),
-            finish.filter(|it| self.is_alive(Role::Finish, it.pid)),
-        ]
     }
 }

@@ -20,6 +20,9 @@ pub struct Blob {
     pub pipe: Option<u64>,
     #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<i32>,
+    /// It was started under another keeper.
+    #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
     /// Fingerprint of its definition, and since when that has been in force (CLOCK_MONOTONIC).
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<(u64, u64)>,
@@ -41,6 +44,7 @@ impl Supervisor {
             main: place.main.map(|main| main.0),
             pipe: place.pipe,
             sessions: place.sessions.clone(),
+            foreign: place.foreign,
             definition: place.definition,
             snapshot,
         };

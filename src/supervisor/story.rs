@@ -33,7 +33,7 @@ impl Supervisor {
             let when = words::duration(now.since(last.at));
             let ran = words::duration(last.ran);
             let how = last.exit.map_or_else(
-                || "nobody saw how (the supervisor was away)".to_owned(),
+                || "how nobody can know, its parent (the keeper) had been killed".to_owned(),
                 words::exit,
             );
             let asked = if last.asked {
@@ -55,7 +55,7 @@ impl Supervisor {
         match place.oom {
             Some(true) => story
                 .push("the kernel ended it because its cgroup was out of memory (OOM kill)".into()),
-            None if view.last_exit.is_some() => story.push(
+            None if place.oom_near => story.push(
                 "the kernel's out-of-memory killer was at work on this machine at that time; \
                  without a memory cgroup it can't be said whether it hit this service"
                     .into(),

@@ -12,7 +12,19 @@ impl Supervisor {
     /// Does all sweeps that are due with one look at the processes.
     pub fn sweep(&mut self) {
         let sweeps = std::mem::take(&mut self.sweeps);
-        let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+        let booked = self.booked_pids();
+        let mut strays = leftovers::strays(self.keeper_pid, &booked);
+        let foreign: HashSet<i32> = sweeps
+            .iter()
+            .filter_map(|(id, _)| self.places.get(id))
+            .filter(|place| place.foreign)
+            .flat_map(|place| place.sessions.iter().copied())
+            .collect();
+        if !foreign.is_empty() {
+            let known: HashSet<i32> = strays.iter().map(|stray| stray.pid).collect();
+            let others = leftovers::in_sessions(&foreign, &booked);
+            strays.extend(others.into_iter().filter(|it| !known.contains(&it.pid)));
+        }
         for (id, signal) in sweeps {
             let leftovers = self.sweep_one(id, signal, &strays);
             self.queue.push_back((id, Event::Leftovers(leftovers)));
@@ -63,6 +75,7 @@ impl Supervisor {
             // Nobody is left, so the numbers may come to mean others.
             let alive: Vec<i32> = place.alive.into_iter().flatten().collect();
             place.sessions.retain(|session| alive.contains(session));
+            place.foreign &= !place.sessions.is_empty();
             place.tree.clear();
             place.tree_sessions.clear();
         }

@@ -86,12 +86,13 @@ impl Supervisor {
     }
 }
 
-fn accept(ask: &Ask) {
+pub fn accept(ask: &Ask) {
     let _ = ask.answer.send(Response {
         v: VERSION,
         id: ask.request.id,
         ok: true,
         error: None,
+        notice: None,
         services: Vec::new(),
     });
 }

@@ -3,6 +3,7 @@
 //! A task or a registration in tokio for each would cost ten times the memory.
 
 use super::vocab::ServiceId;
+use crate::ipc::wire::Key;
 use crate::os::fds;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -22,6 +23,10 @@ pub enum Woken {
     Leftover(ServiceId),
     /// A process has ended that the last sweep of all waits for.
     Last,
+    /// A process that we hold ourselves, the keeper being gone, has ended.
+    Held(Key),
+    /// The scribe of a killed keeper has ended.
+    Elder,
 }
 
 impl Woken {
@@ -30,15 +35,20 @@ impl Woken {
             Woken::Fifo(id) => u64::from(id.0),
             Woken::Leftover(id) => (1 << 32) | u64::from(id.0),
             Woken::Last => 2 << 32,
+            Woken::Held(key) => (3 << 32) | (u64::from(key.role) << 40) | u64::from(key.id),
+            Woken::Elder => 4 << 32,
         }
     }
 
     fn unpack(number: u64) -> Option<Woken> {
         let id = ServiceId(u32::try_from(number & u64::from(u32::MAX)).ok()?);
-        match number >> 32 {
+        let role = u8::try_from(number >> 40).ok()?;
+        match (number >> 32) & 0xff {
             0 => Some(Woken::Fifo(id)),
             1 => Some(Woken::Leftover(id)),
             2 => Some(Woken::Last),
+            3 => Some(Woken::Held(Key { id: id.0, role })),
+            4 => Some(Woken::Elder),
             _ => None,
         }
     }
@@ -102,7 +112,15 @@ mod tests {
     #[test]
     fn what_woke_us_survives_being_packed_into_a_number() {
         let id = ServiceId(u32::MAX);
-        for woken in [Woken::Fifo(id), Woken::Leftover(id), Woken::Last] {
+        let held = Woken::Held(Key { id: id.0, role: 3 });
+        let all = [
+            Woken::Fifo(id),
+            Woken::Leftover(id),
+            Woken::Last,
+            held,
+            Woken::Elder,
+        ];
+        for woken in all {
             assert_eq!(Woken::unpack(woken.pack()), Some(woken));
         }
     }

@@ -4,8 +4,11 @@
 //! Read by a successor under another keeper, which would else start a second copy beside the one
 //! that lives. Nothing is believed that another user could have written or moved here: the file is
 //! ours alone, names this very directory, this boot and this pid namespace, and each process by its
-//! start time as well. There only while a process lives.
+//! start time as well. runsv keeps it only while a process lives; `outlast supervise` as long as it
+//! supervises, with the inode of the log pipe, so that a process of which nothing could be written
+//! any more is found by what it writes into (`holders`).
 
+use super::holders::{Holder, Holders};
 use crate::os::fds;
 use crate::os::identity::{Identity, Realm};
 use crate::os::pidfd::PidFd;
@@ -17,18 +20,28 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// More than any record; a longer one is none of ours.
-const RECORD_BYTES_MAX: u64 = 4_096;
+const RECORD_BYTES_MAX: u64 = 16_384;
 
 /// What is to be left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Living {
     pub run: Option<Identity>,
     pub finish: Option<Identity>,
     /// The inode of the pipe that takes its output to the log service.
     pub pipe: Option<u64>,
-    /// The machine's snapshot.
+    /// Sessions that processes of it were started in and that may have members left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<i32>,
+    /// When the last run was seen to end, in clock ticks from boot; a later process can't be of it.
+    #[serde(default)]
+    pub ended: u64,
+    /// The scribe that reads the pipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scribe: Option<Identity>,
+    /// The machine's snapshot; empty before there was one.
     pub state: String,
 }
 
@@ -47,6 +60,10 @@ pub struct Left {
     pub finish: Option<(i32, PidFd)>,
     /// Its log pipe, both ends in one descriptor, when one of its users still lives.
     pub pipe: Option<OwnedFd>,
+    /// Sessions in which something of it lives.
+    pub sessions: Vec<i32>,
+    /// The scribe that still reads the pipe.
+    pub scribe: Option<(i32, PidFd)>,
     pub state: String,
 }
 
@@ -85,6 +102,13 @@ pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
     fs::rename(&new, place(dir))
 }
 
+/// The service gets another pipe; what else is known of it stays.
+pub fn renew_pipe(dir: &Path, pipe: u64) -> io::Result<()> {
+    let known = believed(dir).unwrap_or_default();
+    let pipe = Some(pipe);
+    write(dir, &Living { pipe, ..known })
+}
+
 /// Nothing of it lives any more.
 pub fn remove(dir: &Path) {
     let _ = fs::remove_file(place(dir));
@@ -94,10 +118,6 @@ pub fn remove(dir: &Path) {
 /// record can't be believed.
 pub fn read(dir: &Path) -> Option<Left> {
     let living = believed(dir)?;
-    let pin = |identity: Option<Identity>| {
-        let identity = identity?;
-        identity.pin().map(|pinned| (identity.pid, pinned))
-    };
     let (run, finish) = (pin(living.run), pin(living.finish));
     if run.is_none() && finish.is_none() {
         return None;
@@ -106,8 +126,78 @@ pub fn read(dir: &Path) -> Option<Left> {
         pipe: living.pipe.and_then(|inode| pipe(dir, inode, &living)),
         run,
         finish,
+        sessions: Vec::new(),
+        scribe: None,
         state: living.state,
     })
+}
+
+fn pin(identity: Option<Identity>) -> Option<(i32, PidFd)> {
+    let identity = identity?;
+    identity.pin().map(|pinned| (identity.pid, pinned))
+}
+
+/// What is known of the service in `dir`, whose lock is held, from a supervisor whose keeper was
+/// killed: also when nothing of it lives, and also what lives without a record. `reads` says whose
+/// output it takes, if it is a log service. None without a record that can be believed.
+pub fn look(
+    dir: &Path,
+    reads: Option<&Path>,
+    holders: &mut dyn FnMut() -> Arc<Holders>,
+) -> Option<Left> {
+    let living = believed(dir)?;
+    let (mut run, finish) = (pin(living.run), pin(living.finish));
+    let mut sessions = living.sessions.clone();
+    let input = reads.and_then(believed).and_then(|main| main.pipe);
+    if run.is_none() {
+        let holders = holders();
+        let others = match (input, living.pipe) {
+            (Some(inode), _) => holders.reading(inode),
+            (None, Some(inode)) => holders.writing(inode),
+            (None, None) => &[],
+        };
+        run = pin(unrecorded(others, &living));
+        // Whoever else reads a log service's input is none of its business.
+        if input.is_none() {
+            sessions.extend(others.iter().map(|holder| holder.session));
+        }
+    }
+    sessions.extend([&run, &finish].into_iter().flatten().map(|(pid, _)| *pid));
+    sessions.sort_unstable();
+    sessions.dedup();
+    let pipe = living
+        .pipe
+        .and_then(|inode| pipe(dir, inode, &living).or_else(|| searched(&holders(), inode)));
+    Some(Left {
+        pipe,
+        run,
+        finish,
+        sessions,
+        scribe: pin(living.scribe),
+        state: living.state,
+    })
+}
+
+/// A run that was started so shortly before the keeper was killed that nothing could be written
+/// about it: it leads a session that nobody knew of, and began after the last run had ended. What
+/// else could be like that is a daemon of an earlier run that keeps its output; the youngest is taken.
+fn unrecorded(holders: &[Holder], living: &Living) -> Option<Identity> {
+    holders
+        .iter()
+        .filter(|holder| holder.session == holder.pid && holder.started >= living.ended)
+        .filter(|holder| !living.sessions.contains(&holder.session))
+        .filter(|holder| living.finish != Some(holder.identity()))
+        .max_by_key(|holder| (holder.started, holder.pid))
+        .map(Holder::identity)
+}
+
+/// The pipe through any of those who have it.
+fn searched(holders: &Holders, inode: u64) -> Option<OwnedFd> {
+    let writing = holders.writing(inode).iter();
+    let ends = writing.flat_map(|holder| [(holder, 1), (holder, 2)]);
+    let reading = holders.reading(inode).iter().map(|holder| (holder, 0));
+    ends.chain(reading)
+        .find_map(|(holder, number)| end_of(holder.identity(), number, inode))
 }
 
 fn believed(dir: &Path) -> Option<Living> {
@@ -133,26 +223,29 @@ fn believed(dir: &Path) -> Option<Living> {
 fn pipe(dir: &Path, inode: u64, living: &Living) -> Option<OwnedFd> {
     let reader = believed(&dir.join("log")).and_then(|log| log.run);
     let ends = [(living.run, 1), (living.finish, 1), (reader, 0)];
-    ends.into_iter().find_map(|(process, number)| {
-        let process = process?;
-        let held = process.pin()?;
-        let path = format!("/proc/{}/fd/{number}", process.pid);
-        // Looked at before it is opened, so that no device is opened for its side effects.
-        if fs::metadata(&path).ok()?.ino() != inode {
-            return None;
-        }
-        let end = open(
-            path.as_str(),
-            OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()?;
-        let found = fstat(&end).ok()?;
-        let fifo = found.st_mode & nix::libc::S_IFMT == nix::libc::S_IFIFO;
-        // Without O_NONBLOCK, as those who get it expect it.
-        let same = fifo && found.st_ino == inode && held.lives();
-        same.then(|| fds::reopen(&end, OFlag::O_RDWR).ok())?
-    })
+    ends.into_iter()
+        .find_map(|(process, number)| end_of(process?, number, inode))
+}
+
+/// The pipe with this inode, if that process has it under that number.
+pub fn end_of(process: Identity, number: u32, inode: u64) -> Option<OwnedFd> {
+    let held = process.pin()?;
+    let path = format!("/proc/{}/fd/{number}", process.pid);
+    // Looked at before it is opened, so that no device is opened for its side effects.
+    if fs::metadata(&path).ok()?.ino() != inode {
+        return None;
+    }
+    let end = open(
+        path.as_str(),
+        OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    let found = fstat(&end).ok()?;
+    let fifo = found.st_mode & nix::libc::S_IFMT == nix::libc::S_IFIFO;
+    // Without O_NONBLOCK, as those who get it expect it.
+    let same = fifo && found.st_ino == inode && held.lives();
+    same.then(|| fds::reopen(&end, OFlag::O_RDWR).ok())?
 }
 
 #[cfg(test)]
@@ -177,9 +270,8 @@ mod tests {
             let pid = i32::try_from(self.0.id()).expect("pid");
             Living {
                 run: Identity::of(pid),
-                finish: None,
-                pipe: None,
                 state: "{}".into(),
+                ..Living::default()
             }
         }
     }

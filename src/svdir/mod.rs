@@ -2,10 +2,12 @@
 //!
 //! `scan` finds the services of a scan directory, `watch` tells when to look again, `load` reads
 //! one directory (`service_toml` its service.toml), `supervise` keeps runit's files, `left` what a
-//! supervisor leaves for its successor. Everything here is synchronous and may wait for a disk: the supervisor calls it from a worker thread only.
+//! supervisor leaves for its successor; `holders` finds processes by their log pipe. Everything here
+//! is synchronous and may wait for a disk: the supervisor calls it from a worker thread only.
 //! It starts nothing and signals nobody.
 
 mod findings;
+pub mod holders;
 pub mod keys;
 pub mod left;
 pub mod load;

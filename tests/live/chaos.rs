@@ -27,22 +27,26 @@ const COMMANDED: usize = 3;
 /// Says so when an earlier copy of itself lives.
 const ALONE: &str = "if [ -e running ] && kill -0 $(cat running) 2>/dev/null; then echo $$ >>doubled; fi\necho $$ >running\n";
 
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed | 1)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % n
     }
 
-    fn pause(&mut self, ms_max: u64) {
+    pub fn pause(&mut self, ms_max: u64) {
         std::thread::park_timeout(Duration::from_millis(self.below(ms_max)));
     }
 }
 
-fn number_from(variable: &str) -> Option<u64> {
+pub fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 

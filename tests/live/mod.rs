@@ -6,6 +6,7 @@ mod commands;
 mod container;
 mod crashes;
 mod daemons;
+mod keeperless;
 mod lifelines;
 mod logging;
 mod serving;

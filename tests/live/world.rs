@@ -59,8 +59,12 @@ impl World {
     }
 
     pub fn supervise_as(&mut self, mut command: Command, more: &[&str]) {
-        let stderr = fs::File::create(self.path("stderr")).expect("stderr");
-        let stdout = fs::File::create(self.path("stdout")).expect("stdout");
+        let file = |name: &str| {
+            let mut open = fs::OpenOptions::new();
+            open.append(true).create(true).open(self.path(name))
+        };
+        let stderr = file("stderr").expect("stderr");
+        let stdout = file("stdout").expect("stdout");
         let keeper = command
             .arg("supervise")
             .arg("--socket")
@@ -75,8 +79,13 @@ impl World {
             .spawn()
             .expect("outlast");
         self.keeper = Some(keeper);
+        // It may be another one that answers, and is about to make room.
+        let parent = format!(" {} ", self.keeper_pid());
         eventually("the supervisor answers", || {
-            UnixStream::connect(self.socket()).ok()
+            let pid = hello(&self.socket())?.pid;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let (_, rest) = stat.rsplit_once(") ")?;
+            rest.get(1..)?.starts_with(&parent).then_some(())
         });
     }
 
@@ -279,12 +288,30 @@ impl World {
     }
 
     fn answers(&self) -> bool {
-        UnixStream::connect(self.socket()).is_ok_and(|stream| {
-            let mut hello = String::new();
-            BufReader::new(stream)
-                .read_line(&mut hello)
-                .is_ok_and(|count| count > 0)
-        })
+        hello(&self.socket()).is_some()
+    }
+
+    /// Kills the keeper alone; all that it had go on as somebody else's children.
+    pub fn kill_keeper(&mut self) {
+        let mut keeper = self.keeper.take().expect("a keeper");
+        keeper.kill().expect("killed");
+        keeper.wait().expect("waited for");
+    }
+
+    /// Living processes that have to do with this world, whosever children they are.
+    pub fn all_processes(&self) -> Vec<i32> {
+        let ours = self.dir.path();
+        let about = |pid: &i32| {
+            let proc = PathBuf::from(format!("/proc/{pid}"));
+            let cwd = fs::read_link(proc.join("cwd")).unwrap_or_default();
+            let line = fs::read(proc.join("cmdline")).unwrap_or_default();
+            let named = String::from_utf8_lossy(&line).contains(&*ours.to_string_lossy());
+            (cwd.starts_with(ours) || named) && lives(*pid)
+        };
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(about)
+            .collect()
     }
 
     /// TERM to the keeper; its exit code.
@@ -308,17 +335,20 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if self.ended || self.keeper.is_none() {
-            return;
-        }
         if std::thread::panicking() {
             // Leave nothing behind, whatever went wrong.
-            let mut all = self.descendants();
-            all.push(self.keeper_pid());
+            let mut all = self.all_processes();
+            if self.keeper.is_some() {
+                all.push(self.keeper_pid());
+                all.extend(self.descendants());
+            }
             for pid in all.into_iter().rev() {
                 kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
             eprintln!("the supervisor said:\n{}", self.said());
+            return;
+        }
+        if self.ended || self.keeper.is_none() {
             return;
         }
         let before = self.descendants();
@@ -365,6 +395,14 @@ pub fn ask(socket: &Path, request: &Request) -> Response {
     let mut answer = String::new();
     reader.read_line(&mut answer).expect("an answer");
     serde_json::from_str(&answer).expect("a response")
+}
+
+/// What the supervisor there says first.
+fn hello(socket: &Path) -> Option<Hello> {
+    let stream = UnixStream::connect(socket).ok()?;
+    let mut hello = String::new();
+    BufReader::new(stream).read_line(&mut hello).ok()?;
+    serde_json::from_str(&hello).ok()
 }
 
 /// Looks again and again until there is something to see. The one place where tests let time pass:

@@ -364,6 +364,7 @@ fn a_failure_that_nobody_explains_is_still_told() {
             id: 0,
             ok: false,
             error: None,
+            notice: None,
             services: Vec::new(),
         })
     });

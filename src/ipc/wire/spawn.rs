@@ -32,6 +32,8 @@ pub enum Stream {
     PipeOut(u32),
     /// The writing end of it.
     PipeIn(u32),
+    /// The writing end, open for reading as well: it outlives every other reader.
+    PipeBoth(u32),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +112,7 @@ impl Stream {
             Stream::Null => writer.u8(1).u32(0),
             Stream::PipeOut(id) => writer.u8(2).u32(id),
             Stream::PipeIn(id) => writer.u8(3).u32(id),
+            Stream::PipeBoth(id) => writer.u8(4).u32(id),
         }
     }
 
@@ -120,6 +123,7 @@ impl Stream {
             1 => Stream::Null,
             2 => Stream::PipeOut(id),
             3 => Stream::PipeIn(id),
+            4 => Stream::PipeBoth(id),
             _ => return None,
         })
     }

@@ -24,6 +24,7 @@ fn stream() -> impl Strategy<Value = Stream> {
         Just(Stream::Null),
         any::<u32>().prop_map(Stream::PipeOut),
         any::<u32>().prop_map(Stream::PipeIn),
+        any::<u32>().prop_map(Stream::PipeBoth),
     ]
 }
 

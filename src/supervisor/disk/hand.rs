@@ -6,6 +6,7 @@ use crate::launch::report;
 use crate::machine::spec::Start;
 use crate::supervisor::Settings;
 use crate::supervisor::vocab::ServiceId;
+use crate::svdir::holders::Holders;
 use crate::svdir::left;
 use crate::svdir::load::{Definition, Findings, fingerprint};
 use crate::svdir::supervise::{self, OpenError};
@@ -25,7 +26,7 @@ use tokio::sync::mpsc;
 
 /// A directory that can't be started yet is given this long to be completed before anybody is
 /// told that it is broken: directories are filled file by file.
-const SETTLE: Duration = Duration::from_millis(250);
+pub(super) const SETTLE: Duration = Duration::from_millis(250);
 /// How often the scan directory is read where inotify tells nothing, and how often a directory
 /// is tried again that another supervisor holds, or that could not be opened for want of descriptors.
 pub(super) const NET: Duration = Duration::from_secs(5);
@@ -45,8 +46,8 @@ impl Inode {
 /// What the thread remembers of a service.
 #[derive(Debug)]
 pub(super) struct Known {
-    id: ServiceId,
-    log: Option<ServiceId>,
+    pub(super) id: ServiceId,
+    pub(super) log: Option<ServiceId>,
     /// By this its files are reached.
     pub(super) dir: PathBuf,
     /// The directory itself, where it is reached by what is open and not by its name.
@@ -75,10 +76,13 @@ pub(super) struct Hand {
     /// short; true for the one of the log service.
     pub(super) again: BTreeSet<(String, bool)>,
     failed_writes: BTreeSet<ServiceId>,
-    /// The keeper has gone, and the locks with it.
-    bereft: bool,
     /// Directories without their `supervise/`, and until when they may vanish in peace.
-    vanishing: BTreeMap<String, Instant>,
+    pub(super) vanishing: BTreeMap<String, Instant>,
+    /// The keeper has gone, and the locks with it; those that we took again.
+    pub(super) bereft: bool,
+    pub(super) kept: BTreeMap<ServiceId, OwnedFd>,
+    /// Who writes into and reads from which pipe, and when that was looked up.
+    pub(super) holders: Option<(Instant, Arc<Holders>)>,
 }
 
 impl Hand {
@@ -103,8 +107,10 @@ impl Hand {
             settling: BTreeMap::new(),
             again: BTreeSet::new(),
             failed_writes: BTreeSet::new(),
-            bereft: false,
             vanishing: BTreeMap::new(),
+            bereft: false,
+            kept: BTreeMap::new(),
+            holders: None,
         })
     }
 
@@ -184,7 +190,7 @@ impl Hand {
                 }
             }
             Job::Rest => self.rest(),
-            Job::Bereft => self.bereft = true,
+            Job::Bereft => self.bereft(),
             Job::Adopt {
                 id,
                 name,
@@ -251,6 +257,7 @@ impl Hand {
 
     fn forget(&mut self, name: &str, id: ServiceId) {
         self.failed_writes.remove(&id);
+        self.kept.remove(&id);
         let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         let last = writes.remove(&id);
         drop(writes);
@@ -259,6 +266,8 @@ impl Hand {
                 self.write(id, &last);
             }
             self.say(News::Forgotten { id });
+        } else if let Some(dir) = self.place_of(name, id) {
+            left::remove(&dir);
         }
         match self.known.get_mut(name) {
             Some(known) if known.id == id => {
@@ -322,12 +331,16 @@ impl Hand {
                 &mut known.seen
             }) = seen;
         }
-        let opened = opened.map(|(fifos, lock)| Opened {
-            directory,
-            dir: dir.to_owned(),
-            left: self.left(dir, lock.is_some()),
-            fifos,
-            lock,
+        let opened = opened.map(|(fifos, lock)| {
+            let (left, pipe) = self.left(dir, log, lock.is_some());
+            Opened {
+                directory,
+                dir: dir.to_owned(),
+                left,
+                pipe,
+                fifos,
+                lock,
+            }
         });
         self.say(News::Opened { id, opened });
         free
@@ -339,7 +352,7 @@ impl Hand {
     }
 
     /// Reads a definition; first opens again what was replaced under us.
-    fn read(&mut self, name: &str, check: bool) {
+    pub(super) fn read(&mut self, name: &str, check: bool) {
         let Some(known) = self.known.get(name) else {
             return;
         };
@@ -389,46 +402,6 @@ impl Hand {
             self.settling
                 .entry(name.to_owned())
                 .or_insert_with(|| Instant::now() + SETTLE);
-        }
-    }
-
-    /// The same directory without its `supervise/`: most often it is being removed file by file, and
-    /// what we made in it anew would make that fail. So it is given a moment to vanish.
-    fn may_be_on_its_way_out(
-        &mut self,
-        name: &str,
-        here: [Option<Inode>; 3],
-        seen: [Option<Inode>; 3],
-    ) -> bool {
-        let bare = here[0] == seen[0] && here[1].is_none() && seen[1].is_some();
-        let now = Instant::now();
-        if !bare {
-            self.vanishing.remove(name);
-            return false;
-        }
-        let until = *self
-            .vanishing
-            .entry(name.to_owned())
-            .or_insert(now + SETTLE);
-        if until > now {
-            return true;
-        }
-        self.vanishing.remove(name);
-        false
-    }
-
-    /// Looks again at directories whose `supervise/` had been taken away.
-    fn look_at_vanishing(&mut self) {
-        let now = Instant::now();
-        let due: Vec<String> = self
-            .vanishing
-            .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            self.read(&name, true);
-            self.vanishing.remove(&name);
         }
     }
 
@@ -526,13 +499,13 @@ impl Hand {
     }
 
     fn write(&mut self, id: ServiceId, write: &Write) {
-        let lock = self.bereft.then(|| supervise::lock_left(&write.dir));
+        let lost = self.bereft && !self.kept.contains_key(&id);
+        let lock = lost.then(|| supervise::lock_left(&write.dir));
         if matches!(lock, Some(None)) {
             return;
         }
         // First, so that what a client sees running would be found by a successor.
         let recorded = match &write.record {
-            Record::None => Ok(()),
             Record::Nobody => {
                 left::remove(&write.dir);
                 Ok(())

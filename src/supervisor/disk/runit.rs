@@ -6,10 +6,8 @@ use super::hand::{Hand, NET, open_directory};
 use crate::os::wording;
 use crate::supervisor::Settings;
 use crate::supervisor::manner::{HERE, Manner};
-use crate::svdir::left::{self, Left};
 use crate::svdir::load::{self, Definition, Findings};
 use crate::svdir::scan::{self, Found, Scan};
-use crate::svdir::supervise;
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -206,17 +204,6 @@ impl Hand {
 
     pub(super) fn is_deleted(&self, dir: &Path) -> bool {
         self.net.is_some() && std::fs::metadata(dir).is_ok_and(|found| found.nlink() == 0)
-    }
-
-    /// What a predecessor left alive in a directory whose lock is ours; if nothing, a fresh start.
-    pub(super) fn left(&self, dir: &Path, fresh: bool) -> Option<Left> {
-        self.net.as_ref()?;
-        let left = left::read(dir);
-        if left.is_none() && fresh {
-            // A failure will show when the first status is written.
-            let _ = supervise::write_anew(dir);
-        }
-        left
     }
 }
 

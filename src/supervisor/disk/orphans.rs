@@ -1,0 +1,97 @@
+//! What a supervisor does about directories when a keeper was killed: its own, or a predecessor's.
+
+use super::News;
+use super::hand::Hand;
+use crate::os::fds;
+use crate::supervisor::vocab::ServiceId;
+use crate::svdir::holders::Holders;
+use crate::svdir::left::{self, Left};
+use crate::svdir::supervise::{self, OpenError};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One look at all of /proc serves all directories that are opened within this time. Whoever has the
+/// pipe of a service whose lock is ours now, had it before.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Hand {
+    /// What a predecessor left alive in a directory whose lock is ours, and the pipe that its
+    /// processes are to write into from now on.
+    pub(super) fn left(
+        &mut self,
+        dir: &Path,
+        log: bool,
+        fresh: bool,
+    ) -> (Option<Left>, Option<OwnedFd>) {
+        if self.net.is_some() {
+            let left = left::read(dir);
+            if left.is_none() && fresh {
+                // A failure will show when the first status is written.
+                let _ = supervise::write_anew(dir);
+            }
+            return (left, None);
+        }
+        if !fresh {
+            // The keeper's book knows better.
+            return (None, None);
+        }
+        let main = dir.parent().filter(|_| log);
+        let left = left::look(dir, main, &mut || self.holders());
+        let has_pipe = left.as_ref().is_some_and(|left| left.pipe.is_some());
+        if log || has_pipe {
+            return (left, None);
+        }
+        // On disk before the first process that gets it, so that this can be found by it.
+        let pipe = fds::pipe_held().ok();
+        if let Some(Ok(found)) = pipe.as_ref().map(nix::sys::stat::fstat) {
+            // A failure shows again when the first status is written.
+            let _ = left::renew_pipe(dir, found.st_ino);
+        }
+        (left, pipe)
+    }
+
+    fn holders(&mut self) -> Arc<Holders> {
+        if let Some((at, holders)) = &self.holders
+            && at.elapsed() < LOOK
+        {
+            return Arc::clone(holders);
+        }
+        let holders = Arc::new(Holders::look());
+        self.holders = Some((Instant::now(), Arc::clone(&holders)));
+        holders
+    }
+
+    /// Takes the locks that ended with the keeper, so that nobody else starts what lives.
+    pub(super) fn bereft(&mut self) {
+        self.bereft = true;
+        if self.net.is_some() {
+            return;
+        }
+        let mut all: Vec<(ServiceId, PathBuf)> = Vec::new();
+        for known in self.known.values() {
+            all.push((known.id, known.dir.clone()));
+            all.extend(known.log.map(|log| (log, known.dir.join("log"))));
+        }
+        for (id, dir) in all {
+            match supervise::lock_left(&dir) {
+                Some(lock) => drop(self.kept.insert(id, lock)),
+                None => {
+                    let error = OpenError::Locked(dir.join("supervise/lock"));
+                    let opened = Err(error);
+                    self.say(News::Opened { id, opened });
+                }
+            }
+        }
+    }
+
+    /// The directory of that service, if the name still means it.
+    pub(super) fn place_of(&self, name: &str, id: ServiceId) -> Option<PathBuf> {
+        let known = self.known.get(name)?;
+        if known.id == id {
+            return Some(known.dir.clone());
+        }
+        (known.log == Some(id)).then(|| known.dir.join("log"))
+    }
+}
