@@ -511,7 +511,7 @@ echo $$ >pid";
         world.run(name, &format!("echo $$ >>starts; {alone}; exec sleep 1000"));
     }
     world.run("talker", TALKER);
-    let often = "restart = { delay = 0.02, max = 0.02 }\n";
+    let often = "restart = { delay = 0.1, max = 0.1 }\n";
     for name in ["crashing0", "crashing1"] {
         let run = format!("#!/bin/sh\n{alone}; sleep 0.02; exit 3\n");
         world.service(name, &[("run", &run), ("service.toml", often)]);
