@@ -3,6 +3,8 @@
 //! `book-N` is the book of a real keeper, recorded when version N was current; it is never made
 //! anew. A format that changes gets another file beside it.
 
+mod older;
+
 use outlast::ipc::wire::SCRIBE;
 use outlast::ipc::wire::ledger::{Ledger, Outcome, Stage, VERSION};
 use outlast::machine::fleet::Fleet;

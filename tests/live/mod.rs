@@ -12,5 +12,5 @@ mod logging;
 mod serving;
 mod stopping;
 mod supervision;
-mod upgrade;
+pub mod upgrade;
 pub mod world;

@@ -22,6 +22,8 @@ pub struct World {
     keeper: Option<Child>,
     /// The supervisor was told to end already, or is not expected to end well.
     ended: bool,
+    /// A keeper was killed, and its supervisor may still answer.
+    orphaned: bool,
 }
 
 impl World {
@@ -33,6 +35,7 @@ impl World {
             dir,
             keeper: None,
             ended: false,
+            orphaned: false,
         }
     }
 
@@ -79,7 +82,11 @@ impl World {
             .spawn()
             .expect("outlast");
         self.keeper = Some(keeper);
-        // It may be another one that answers, and is about to make room.
+        if !self.orphaned {
+            return eventually("the supervisor answers", || {
+                UnixStream::connect(self.socket()).ok().map(drop)
+            });
+        }
         let parent = format!(" {} ", self.keeper_pid());
         eventually("the supervisor answers", || {
             let pid = hello(&self.socket())?.pid;
@@ -296,6 +303,7 @@ impl World {
         let mut keeper = self.keeper.take().expect("a keeper");
         keeper.kill().expect("killed");
         keeper.wait().expect("waited for");
+        self.orphaned = true;
     }
 
     /// Living processes that have to do with this world, whosever children they are.
