@@ -11,6 +11,7 @@
 //! supervisor        -> machine, svdir, launch, ipc, os
 //! scribe            -> log, ipc, os
 //! keeper            -> ipc::wire, os, sys
+//! boot              -> os
 //! svdir, launch     -> machine::spec, machine::vocab, os, sys
 //! log               -> os, sys
 //! ipc               -> log::Stamp, os, sys
@@ -22,6 +23,7 @@
 #![warn(clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
 
 pub mod applets;
+pub mod boot;
 pub mod cli;
 pub mod ipc;
 pub mod keeper;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(outlast::scribe::run(rest)).unwrap_or(1))
         }
         Some("outlast-check") => ExitCode::from(outlast::supervisor::fitness::main(rest)),
+        Some("outlast-stage") => ExitCode::from(outlast::boot::main(rest)),
         Some("outlast-launch") => outlast::launch::carry::main(),
         _ => match args.first().and_then(|name| outlast::applets::called(name)) {
             Some(applet) => ExitCode::from(applet(&args)),

@@ -101,6 +101,16 @@ extern "C" fn note_start() {
         noted |= SIGPIPE_WAS_IGNORED;
     }
     AT_START.store(noted, Ordering::Relaxed);
+    // Rust's start-up code ends a process whose closed descriptors it can't fill from /dev/null; a
+    // machine without /dev would end with its process 1. The lowest free number is what open takes.
+    for _ in (0..3).filter(|fd| noted & (1 << fd) != 0) {
+        // SAFETY: getpid has no arguments and can't fail; open gets a NUL-terminated path.
+        unsafe {
+            if libc::getpid() == 1 {
+                libc::open(c"/".as_ptr(), libc::O_RDONLY);
+            }
+        }
+    }
 }
 
 /// Closes those of descriptors 0 to 2 that were closed when the program was started, and gives
@@ -143,6 +153,36 @@ pub fn nice(added: i32) -> io::Result<()> {
     unsafe {
         *libc::__errno_location() = 0;
         if libc::nice(added) == -1 && *libc::__errno_location() != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Makes a terminal the controlling one of this session, whose leader we are (TIOCSCTTY, tty(4)).
+pub fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the argument is a number, not a pointer.
+    match unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Switches the loopback interface on (netdevice(7)); the kernel gives it its addresses.
+pub fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: ifreq is characters and a union of plain data: all-zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *place = libc::c_char::from_ne_bytes([*byte]);
+    }
+    // SAFETY: both calls read and write the live local that they get, which is of the type that
+    // they expect; the flags are what SIOCGIFFLAGS has put into the union.
+    unsafe {
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) < 0 {
             return Err(io::Error::last_os_error());
         }
     }

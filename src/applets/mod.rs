@@ -38,6 +38,7 @@ fn named(name: &str) -> Option<Applet> {
         "envdir" | "denvdir" => chpst::envdir,
         "envuidgid" | "denvuidgid" => chpst::envuidgid,
         "pgrphack" | "dpgrphack" => chpst::pgrphack,
+        "init" => runit_init::init,
         "runit" => runit_init::runit,
         "runit-init" => runit_init::runit_init,
         "runsv" => runsv::main,

@@ -23,6 +23,8 @@ pub enum Job {
     Order(Order),
     Supervise(Settings),
     Logs(LogsOrder),
+    /// 0 or 6, or nothing.
+    Init(Option<String>),
     /// Links by the names of runit's programs.
     Applets(LinksOrder),
     Upgrade(UpgradeOrder),
@@ -82,6 +84,7 @@ pub fn parse(arguments: &[String]) -> Result<Job, clap::Error> {
             log_root: found.get_one::<PathBuf>("log-root").cloned(),
             socket,
         }),
+        "init" => Job::Init(found.get_one::<String>("WHAT").cloned()),
         "applets" => Job::Applets(LinksOrder {
             directory: found.get_one::<PathBuf>("DIR").cloned().unwrap_or_default(),
             force: found.get_flag("force"),
@@ -159,6 +162,7 @@ pub fn command() -> Command {
         .subcommand(supervise())
         .subcommands(ROWS.iter().map(verb))
         .subcommand(logs())
+        .subcommand(init())
         .subcommand(applets())
         .subcommand(upgrade())
         .subcommand(completions())
@@ -186,6 +190,17 @@ fn supervise() -> Command {
                 .long("quiet"),
         )
         .arg(path("DIR", "DIR", "The directory of service directories").required(true))
+}
+
+fn init() -> Command {
+    Command::new("init")
+        .about("Boot a machine as its process 1; on one that runs: 0 powers off, 6 reboots")
+        .arg(
+            Arg::new("WHAT")
+                .value_name("0|6|DIR")
+                .help("For process 1: the directory of service directories (/etc/service)")
+                .value_parser(value_parser!(String)),
+        )
 }
 
 fn verb(row: &Row) -> Command {

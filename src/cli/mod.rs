@@ -12,6 +12,7 @@ mod client;
 mod exit;
 #[cfg(test)]
 mod fake;
+mod init;
 pub mod logs;
 mod order;
 mod pages;
@@ -33,6 +34,9 @@ use std::process::ExitCode;
 
 /// `args` with the program's own name first.
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    if let Some(code) = init::hold(&args) {
+        return ExitCode::from(code);
+    }
     // A writer of whole lines: an answer is one write.
     let mut out = io::stdout().lock();
     let mut err = io::stderr().lock();
@@ -74,6 +78,7 @@ fn run(args: Vec<OsString>, screen: &mut Screen) -> io::Result<Exit> {
         Job::Supervise(settings) => supervise::carry_out(&settings, screen),
         Job::Upgrade(order) => upgrade::carry_out(&order, screen),
         Job::Logs(order) => sources::carry_out(&order, screen),
+        Job::Init(word) => init::carry_out(word.as_deref(), screen),
         Job::Applets(order) => applets::carry_out(&order, screen),
         Job::Completions(shell) => pages::completions(shell, screen),
         Job::Man(directory) => pages::man(directory.as_deref(), screen),

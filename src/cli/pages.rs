@@ -13,6 +13,7 @@ use std::path::Path;
 const OUTLAST_1: &str = include_str!("../../man/outlast.1");
 const PROTOCOL_7: &str = include_str!("../../man/outlast-protocol.7");
 const RUNIT_7: &str = include_str!("../../man/outlast-runit.7");
+const INIT_8: &str = include_str!("../../man/outlast-init.8");
 const SERVICE_TOML_5: &str = include_str!("../../man/service.toml.5");
 
 pub fn completions(shell: Shell, screen: &mut Screen) -> io::Result<Exit> {
@@ -54,8 +55,9 @@ fn write_pages(directory: &Path) -> io::Result<usize> {
     fs::write(directory.join("outlast.1"), OUTLAST_1)?;
     fs::write(directory.join("outlast-protocol.7"), PROTOCOL_7)?;
     fs::write(directory.join("outlast-runit.7"), RUNIT_7)?;
+    fs::write(directory.join("outlast-init.8"), INIT_8)?;
     fs::write(directory.join("service.toml.5"), SERVICE_TOML_5)?;
-    let mut number = 4;
+    let mut number = 5;
     let mut whole = command();
     whole.build();
     for sub in whole.get_subcommands() {

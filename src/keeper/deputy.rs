@@ -263,6 +263,11 @@ impl Deputy {
         Some((door.socket.as_fd(), door.dev, door.ino))
     }
 
+    /// None is to be started.
+    pub fn rest(&mut self) {
+        self.due_ns = None;
+    }
+
     /// The next one is to be started now.
     pub fn hurry(&mut self) {
         self.due_ns = Some(0);

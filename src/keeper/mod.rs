@@ -11,12 +11,14 @@
 
 mod book;
 mod deputy;
+mod source;
 mod spawn;
+pub mod stages;
 mod upgrade;
 mod vigil;
 
 use crate::ipc::wire::ledger::Outcome;
-use crate::ipc::wire::{Ending, FRONTED, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
+use crate::ipc::wire::{Ending, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
 use crate::os::{clock, fds};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -25,10 +27,14 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::SigSet;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
+};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use source::Source;
 use spawn::Workshop;
+use stages::{SIGPWR, Stages};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,54 +52,8 @@ const RECORDS_PER_TURN: usize = 64;
 const WAITING_MAX: usize = 4_096;
 /// Orphans reaped in one sweep.
 const ORPHANS_PER_SWEEP: usize = 1_024;
-
-/// What an epoll event is about, packed into its number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
-    Signals,
-    Link,
-    Deputy,
-    /// Somebody has connected to the control socket.
-    Door,
-    /// A held process has ended.
-    Process(crate::ipc::wire::Key),
-    /// Its exec has worked or failed.
-    Report(crate::ipc::wire::Key),
-}
-
-impl Source {
-    fn pack(self) -> u64 {
-        let (kind, id, role) = match self {
-            Source::Signals => (0, 0, 0),
-            Source::Link => (1, 0, 0),
-            Source::Deputy => (2, 0, 0),
-            Source::Process(key) => (3, key.id, key.role),
-            Source::Report(key) => (4, key.id, key.role),
-            Source::Door => (5, 0, 0),
-        };
-        u64::from_le_bytes({
-            let [a, b, c, d] = u32::to_le_bytes(id);
-            [a, b, c, d, role, kind, 0, 0]
-        })
-    }
-
-    fn unpack(number: u64) -> Option<Source> {
-        let [a, b, c, d, role, kind, ..] = number.to_le_bytes();
-        let key = crate::ipc::wire::Key {
-            id: u32::from_le_bytes([a, b, c, d]),
-            role,
-        };
-        match kind {
-            0 => Some(Source::Signals),
-            1 => Some(Source::Link),
-            2 => Some(Source::Deputy),
-            3 => Some(Source::Process(key)),
-            4 => Some(Source::Report(key)),
-            5 => Some(Source::Door),
-            _ => None,
-        }
-    }
-}
+/// Turns for which a sweep may be put off.
+const PUT_OFF_MAX: u8 = 64;
 
 /// How a keeper came to be one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +64,8 @@ enum Birth {
     Fronted,
     /// The process that the user called, unchanged: its name, and what signals do to it.
     Called,
+    /// Process 1 of a machine.
+    First,
 }
 
 impl Birth {
@@ -113,6 +75,8 @@ impl Birth {
                 SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
             ],
             Birth::Called => &[SIGCHLD, SIGTERM],
+            // The kernel keeps from process 1 what it has no handler for (signal(7)).
+            Birth::First => &[SIGCHLD, SIGINT, SIGCONT, SIGPWR, SIGHUP],
         }
     }
 }
@@ -120,29 +84,36 @@ impl Birth {
 /// Holds until the supervisor says that it is done; returns the exit code. `args` go to the
 /// supervisor as they are, but for what a predecessor that execs us puts in front.
 pub fn main(args: &[OsString]) -> u8 {
-    let birth = match args.first() {
-        Some(first) if first == FRONTED => Birth::Fronted,
-        Some(_) | None => Birth::Named,
-    };
-    keep(args, birth)
+    keep(args)
 }
 
 /// The same in the process that was called, which keeps its name and its arguments. Nothing but
 /// system calls of its own may have been done in it so far: it will fork.
 pub fn hold_here(args: &[OsString]) -> u8 {
-    keep(args, Birth::Called)
+    match Keeper::new(args, Birth::Called).and_then(|mut keeper| keeper.hold()) {
+        Ok(code) => code,
+        Err(error) => cannot_hold(&error),
+    }
 }
 
-fn keep(args: &[OsString], birth: Birth) -> u8 {
+fn keep(args: &[OsString]) -> u8 {
     let left = upgrade::left(args);
+    let birth = left
+        .as_ref()
+        .map_or(Birth::Named, |(_, args)| Birth::of(args));
     let held = left.and_then(|(left, args)| Keeper::start(args, birth, left)?.hold());
     match held {
         Ok(code) => code,
-        Err(error) => {
-            say(&format!("cannot hold: {error}"));
-            111
-        }
+        Err(error) => cannot_hold(&error),
     }
+}
+
+fn cannot_hold(error: &io::Error) -> u8 {
+    say(&format!("cannot hold: {error}"));
+    if stages::is_first() {
+        stages::hold_in_emergency();
+    }
+    111
 }
 
 struct Keeper {
@@ -167,6 +138,10 @@ struct Keeper {
     outcome: Outcome,
     trial: Option<Trial>,
     next: Option<Next>,
+    /// Of a machine whose process 1 we are.
+    stages: Option<Stages>,
+    /// Turns in which something else came first.
+    sweep_put_off: u8,
 }
 
 impl Keeper {
@@ -177,12 +152,17 @@ impl Keeper {
                 Ok(keeper)
             }
             (Err(_), Some(left)) => Err(left.give_back(args)),
+            (Ok(mut keeper), None) if birth == Birth::First => {
+                keeper.stages = Some(Stages::boot());
+                keeper.deputy.rest();
+                Ok(keeper)
+            }
             (made, None) => made,
         }
     }
 
     fn new(args: &[OsString], birth: Birth) -> io::Result<Keeper> {
-        if birth != Birth::Called {
+        if !matches!(birth, Birth::Called) {
             let _ = nix::sys::prctl::set_name(c"outlast-keeper");
         }
         let placeholders = occupy_low_descriptors()?;
@@ -201,8 +181,12 @@ impl Keeper {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Signals.pack());
         epoll.add(signals.get_read(), interest)?;
-        let workshop = Workshop::new(nofile, placeholders, birth != Birth::Named)?;
-        let deputy = Deputy::new(args);
+        let keeps_ignored = matches!(birth, Birth::Called | Birth::Fronted);
+        let workshop = Workshop::new(nofile, placeholders, keeps_ignored)?;
+        let deputy = match args {
+            [_, supervisors @ ..] if birth == Birth::First => Deputy::new(supervisors),
+            all => Deputy::new(all),
+        };
         Ok(Keeper {
             epoll,
             signals,
@@ -220,6 +204,8 @@ impl Keeper {
             outcome: Outcome::None,
             trial: None,
             next: None,
+            stages: (birth == Birth::First).then(Stages::serving),
+            sweep_put_off: 0,
         })
     }
 
@@ -228,6 +214,7 @@ impl Keeper {
         loop {
             if let Some(code) = self.done
                 && !self.deputy.lives()
+                && self.stages.is_none()
             {
                 return Ok(code);
             }
@@ -242,6 +229,9 @@ impl Keeper {
                 self.deputy.hurry();
             }
             let now_ns = clock::monotonic_ns();
+            if let Some(code) = self.proceed(now_ns) {
+                return Ok(code);
+            }
             if self
                 .deputy
                 .start_when_due(now_ns, &self.workshop, &self.epoll)
@@ -256,8 +246,12 @@ impl Keeper {
                 Err(error) => return Err(error.into()),
             };
             // Orphans wait until there is nothing else to do: looking for them walks all children.
-            if count == 0 && self.sweep_due {
+            // But not for ever.
+            if self.sweep_due && (count == 0 || self.sweep_put_off >= PUT_OFF_MAX) {
+                self.sweep_put_off = 0;
                 self.sweep();
+            } else if self.sweep_due {
+                self.sweep_put_off = self.sweep_put_off.saturating_add(1);
             }
             for event in events.iter().take(count) {
                 if let Some(source) = Source::unpack(event.data()) {
@@ -272,7 +266,8 @@ impl Keeper {
             return EpollTimeout::ZERO;
         }
         let trial = self.trial.as_ref().map(|trial| trial.until_ns);
-        let all = [self.deputy.due_ns(), self.vigil.due_ns(), trial];
+        let stages = self.stages.as_ref().and_then(Stages::due_ns);
+        let all = [self.deputy.due_ns(), self.vigil.due_ns(), trial, stages];
         match all.into_iter().flatten().min() {
             Some(due_ns) => {
                 let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
@@ -335,6 +330,8 @@ impl Keeper {
             }
             if signal == SIGCHLD {
                 self.sweep_due = true;
+            } else if self.stages.is_some() {
+                self.told(signal);
             } else if let Some(bit) = u32::try_from(signal)
                 .ok()
                 .and_then(|at| 1u64.checked_shl(at))
@@ -367,6 +364,8 @@ impl Keeper {
     fn ended(&mut self, pid: Pid) {
         if self.deputy.is(pid) {
             self.deputy_ended();
+        } else if self.stages.as_ref().is_some_and(|stages| stages.has(pid)) {
+            self.stage_ended(pid);
         } else if let Some(key) = self.book.key_of(pid) {
             self.turn(Source::Process(key));
         } else {
@@ -383,6 +382,7 @@ impl Keeper {
             self.vigil.ended();
             if !asked {
                 self.fail_trial(Outcome::Ended);
+                self.supervisor_lost();
             }
         }
     }
@@ -480,6 +480,8 @@ impl Keeper {
                 }
             }
             ToKeeper::Ending(ending) => self.ending = Some(ending),
+            // A machine is not ended by a supervisor that was not asked to end.
+            ToKeeper::Done { .. } if self.stages.is_some() && self.ending.is_none() => {}
             ToKeeper::Done { code } => self.done = Some(code),
             ToKeeper::Listen { dev, ino } => {
                 if let Some(socket) = fds.pop() {
@@ -535,11 +537,7 @@ impl Keeper {
 fn occupy_low_descriptors() -> io::Result<Vec<OwnedFd>> {
     let mut held = Vec::new();
     loop {
-        let fd = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
-        let fd = OwnedFd::from(fd);
+        let fd = spawn::open_null()?;
         if std::os::fd::AsRawFd::as_raw_fd(&fd) >= 5 {
             return Ok(held);
         }
@@ -549,35 +547,14 @@ fn occupy_low_descriptors() -> io::Result<Vec<OwnedFd>> {
 
 /// A line on stderr if it can be written without waiting; a blocked terminal must not stop us.
 fn say(line: &str) {
+    write_line(&format!("outlast-keeper: {line}\n"));
+}
+
+fn write_line(line: &str) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let stderr = io::stderr();
     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut ready, PollTimeout::ZERO) == Ok(1) {
-        let _ = nix::unistd::write(&stderr, format!("outlast-keeper: {line}\n").as_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ipc::wire::Key;
-
-    #[test]
-    fn a_source_survives_being_packed_into_a_number() {
-        let key = Key {
-            id: 4_000_000_000,
-            role: 3,
-        };
-        let all = [
-            Source::Signals,
-            Source::Link,
-            Source::Deputy,
-            Source::Door,
-            Source::Process(key),
-            Source::Report(key),
-        ];
-        for source in all {
-            assert_eq!(Source::unpack(source.pack()), Some(source));
-        }
+        let _ = nix::unistd::write(&stderr, line.as_bytes());
     }
 }

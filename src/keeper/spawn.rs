@@ -7,13 +7,15 @@ use crate::os::step::Step;
 use crate::os::{clock, fds};
 use crate::sys::{self, Child, Environment};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{Pid, pipe2};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// Our own binary, the very file that runs now, even when its name means another one by now.
 const OURSELVES: &std::ffi::CStr = c"/proc/self/exe";
@@ -21,6 +23,8 @@ const OURSELVES: &std::ffi::CStr = c"/proc/self/exe";
 pub struct Workshop {
     environment: Environment,
     null: OwnedFd,
+    /// The path that we were started by, for as long as there is no /proc.
+    started_as: Option<CString>,
     /// Limits of open files: what services get back, and what we have ourselves.
     nofile_services: (u64, u64),
     nofile_ours: (u64, u64),
@@ -37,13 +41,11 @@ impl Workshop {
         placeholders: Vec<OwnedFd>,
         keep_ignored: bool,
     ) -> io::Result<Workshop> {
-        let null = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
+        let started_as = sys::executed_as().and_then(|path| CString::new(path.as_bytes()).ok());
         Ok(Workshop {
             environment: Environment::of_this_process(),
-            null: null.into(),
+            null: open_null()?,
+            started_as,
             nofile_services: nofile,
             nofile_ours: getrlimit(Resource::RLIMIT_NOFILE)?,
             oom: Oom::claim(),
@@ -64,6 +66,42 @@ impl Workshop {
         if self.oom.services.is_empty() {
             self.oom.ours = b"";
         }
+    }
+
+    /// To be called when there are /dev and /proc, if there were none when we were made.
+    pub fn settle(&mut self) {
+        if let Ok(null) = open_null() {
+            self.null = null;
+        }
+        if self.oom.ours.is_empty() {
+            self.oom = Oom::claim();
+        }
+        regain_console();
+    }
+
+    /// Starts a stage of a machine, in a session of its own and with our own standard descriptors.
+    /// `report` becomes its descriptor 4.
+    pub fn stage(&self, argv: &[CString], report: BorrowedFd<'_>) -> io::Result<Pid> {
+        let there = std::fs::symlink_metadata("/proc/self/exe").is_ok();
+        let program = match &self.started_as {
+            Some(path) if !there => path.as_c_str(),
+            Some(_) | None => OURSELVES,
+        };
+        sys::spawn(&Child {
+            program,
+            argv,
+            environment: &self.environment,
+            session: true,
+            keep_ignored: false,
+            directory: None,
+            standard: [None, None, None],
+            extra: None,
+            report,
+            keep_report: true,
+            nofile: self.nofile_services,
+            oom: &self.oom.services,
+            steps: steps(),
+        })
     }
 
     /// Starts another part of ourselves with its link as descriptor 3.
@@ -213,6 +251,48 @@ impl Workshop {
             Stream::PipeIn(id) => pipe(id, OFlag::O_WRONLY),
             Stream::PipeBoth(id) => pipe(id, OFlag::O_RDWR),
         }
+    }
+}
+
+/// /dev/null; while a machine has none, something else that can't be written to.
+pub fn open_null() -> io::Result<OwnedFd> {
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    match open {
+        Ok(null) => Ok(null.into()),
+        Err(error) if !super::stages::is_first() => Err(error),
+        Err(_) => Ok(std::fs::File::open("/")?.into()),
+    }
+}
+
+/// The console in place of standard descriptors that process 1 was started without: what stands
+/// there then is `/` (see `sys`). Opened so it doesn't wait, for a carrier for instance (open(2)).
+fn regain_console() {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let stands_in = |fd: BorrowedFd<'_>| {
+        let found = fstat(fd).map(|found| SFlag::from_bits_truncate(found.st_mode));
+        found.is_ok_and(|mode| mode & SFlag::S_IFMT == SFlag::S_IFDIR)
+    };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let missing = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(stands_in);
+    let [stdin, stdout, stderr] = missing;
+    if !missing.contains(&true) {
+        return;
+    }
+    let Ok(console) = open(c"/dev/console", flags, Mode::empty()) else {
+        return;
+    };
+    let _ = fcntl(&console, FcntlArg::F_SETFL(OFlag::empty()));
+    if stdin {
+        let _ = dup2_stdin(&console);
+    }
+    if stdout {
+        let _ = dup2_stdout(&console);
+    }
+    if stderr {
+        let _ = dup2_stderr(&console);
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod fds;
+pub mod halting;
 pub mod identity;
 pub mod limits;
 pub mod locks;
@@ -15,4 +16,4 @@ pub mod wording;
 
 /// For what people put into a pipeline: a reader that goes ends it.
 pub use crate::sys::default_sigpipe;
-pub use crate::sys::{Child, Environment, executed_as, spawn};
+pub use crate::sys::{Child, Environment, control, environment, executed_as, loopback_up, spawn};

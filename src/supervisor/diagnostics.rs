@@ -10,6 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, time::FormatTime};
@@ -31,7 +32,9 @@ pub struct Diagnostics {
 
 /// Sets the writers up for this process. A log root that can't be written costs the file only;
 /// the returned text says why.
-pub fn start(log_root: &Path) -> (Diagnostics, Option<String>) {
+///
+/// On a machine's console only warnings stand: somebody may be logged in there.
+pub fn start(log_root: &Path, machine: bool) -> (Diagnostics, Option<String>) {
     let (stderr, guard) = slow(std::io::stderr());
     let mut guards = vec![guard];
     let screen = tracing_subscriber::fmt::layer()
@@ -40,6 +43,10 @@ pub fn start(log_root: &Path) -> (Diagnostics, Option<String>) {
         .event_format(Lines {
             stamped: false,
             colour: colour(),
+        })
+        .with_filter(match machine {
+            true => LevelFilter::WARN,
+            false => LevelFilter::INFO,
         });
     let file = std::fs::create_dir_all(log_root)
         .map_err(|error| error.to_string())

@@ -400,6 +400,7 @@ mod tests {
             socket: dir.join("socket"),
             log_root: dir.join("log"),
             quiet: true,
+            machine: false,
             dir: dir.to_path_buf(),
             manner: crate::supervisor::manner::Manner::Own,
             title: String::new(),

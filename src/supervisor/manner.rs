@@ -11,6 +11,11 @@ use std::path::PathBuf;
 const RUNSV: &str = "one";
 const RUNSVDIR: &str = crate::ipc::wire::FRONTED;
 
+/// Where a machine's services are, and where its supervisor can be asked and writes.
+pub const SERVICES: &str = "/etc/service";
+const SOCKET: &str = "/run/outlast/control";
+const LOG_ROOT: &str = "/var/log/outlast";
+
 /// The name under which runsv's one service is known: its directory is the keeper's own.
 pub const HERE: &str = ".";
 
@@ -52,6 +57,21 @@ pub fn runsvdir(sessions: bool, dir: &OsString) -> Vec<OsString> {
     vec![RUNSVDIR.into(), sessions.into(), dir.clone()]
 }
 
+/// Arguments for the supervisor of a machine, whose process 1 is its keeper.
+pub fn machine(dir: &OsString) -> Vec<OsString> {
+    let words = [
+        "supervise",
+        "--socket",
+        SOCKET,
+        "--log-root",
+        LOG_ROOT,
+        "--quiet",
+        "--machine",
+    ];
+    let words = words.into_iter().map(OsString::from);
+    words.chain([dir.clone()]).collect()
+}
+
 /// What those say to the supervisor.
 pub fn read(args: &[OsString]) -> Option<Settings> {
     let [kind, how, title] = args else {
@@ -72,6 +92,7 @@ pub fn read(args: &[OsString]) -> Option<Settings> {
         socket: PathBuf::new(),
         log_root: PathBuf::new(),
         quiet: true,
+        machine: false,
         dir,
         manner,
         title: title.to_string_lossy().into_owned(),
@@ -91,5 +112,8 @@ mod tests {
         assert_eq!(many.manner, Manner::Runsvdir { sessions: false });
         assert_eq!(many.dir, PathBuf::from("/etc/service"));
         assert_eq!(read(&["one".into()]), None);
+        let all = Settings::read(&machine(&SERVICES.into())).expect("settings");
+        assert!(all.machine && all.quiet && all.manner == Manner::Own);
+        assert_eq!(all.dir, PathBuf::from(SERVICES));
     }
 }

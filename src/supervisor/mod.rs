@@ -6,6 +6,7 @@
 //! the keeper's book and the service directories. Called by `main` as `outlast-super`, started by
 //! the keeper.
 
+mod awaited;
 mod cgroups;
 mod diagnostics;
 mod directories;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub log_root: PathBuf,
     /// Services' output does not go to stdout as well.
     pub quiet: bool,
+    /// For a machine: on its console stands only what somebody has to know.
+    pub machine: bool,
     pub dir: PathBuf,
     pub manner: Manner,
     /// The directory as the user named it, for runit's messages.
@@ -95,13 +98,15 @@ impl Settings {
             return Some(settings);
         }
         let mut args = args.iter();
-        let (mut socket, mut log_root, mut quiet, mut dir) = (None, None, false, None);
+        let (mut socket, mut log_root, mut dir) = (None, None, None);
+        let (mut quiet, mut machine) = (false, false);
         (args.next()? == "supervise").then_some(())?;
         while let Some(arg) = args.next() {
             match arg.to_str() {
                 Some("--socket") => socket = Some(args.next()?.into()),
                 Some("--log-root") => log_root = Some(args.next()?.into()),
                 Some("--quiet") => quiet = true,
+                Some("--machine") => machine = true,
                 Some(_) | None => dir = Some(arg.into()),
             }
         }
@@ -109,6 +114,7 @@ impl Settings {
             socket: socket?,
             log_root: log_root?,
             quiet,
+            machine,
             dir: dir?,
             manner: Manner::Own,
             title: String::new(),
@@ -124,7 +130,7 @@ pub fn main(args: &[OsString]) -> u8 {
         return 2;
     };
     let _diagnostics = (!settings.manner.is_runit()).then(|| {
-        let (diagnostics, trouble) = diagnostics::start(&settings.log_root);
+        let (diagnostics, trouble) = diagnostics::start(&settings.log_root, settings.machine);
         if let Some(trouble) = trouble {
             tracing::warn!("{trouble}");
         }
@@ -256,6 +262,8 @@ struct Supervisor {
     fetching: BTreeSet<ServiceId>,
     stage: Stage,
     ending: Ending,
+    /// When those who are still waited for were named last.
+    named_at: Option<Tick>,
     upgrade: Option<Upgrade>,
     last_upgrade: Outcome,
     caution: Caution,
@@ -301,6 +309,7 @@ impl Supervisor {
             fetching: BTreeSet::new(),
             stage: Stage::Serving,
             ending: Ending::default(),
+            named_at: None,
             upgrade: None,
             last_upgrade: Outcome::None,
             caution: Caution::default(),
@@ -373,6 +382,7 @@ impl Supervisor {
         self.adopt_some();
         self.attach_some();
         self.advance();
+        self.name_awaited();
         self.settle();
         self.publish();
         self.serve_overdue();
@@ -415,6 +425,7 @@ impl Supervisor {
             self.stage.deadline(),
             self.desk.deadline(),
             self.pen.deadline(),
+            self.naming_due(),
             self.runit.deadline(),
         ];
         all.into_iter().flatten().min()

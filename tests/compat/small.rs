@@ -169,15 +169,9 @@ fn runit_init_as_process_1_becomes_runit() {
         init=$(command -v runit-init)
         unshare --mount --pid --fork sh -c \"
             mount --bind instead $(readlink -f /sbin/runit) && exec \\\"$init\\\" 6\"
-        : >empty
-        unshare --mount --pid --fork sh -c \"
-            mount --bind empty $(readlink -f /sbin/runit) && exec \\\"$init\\\"\"; echo $?",
+        ",
     );
-    assert_eq!(seen.stdout, "I am 1, 0\n111\n", "{seen:?}");
-    assert_eq!(
-        seen.stderr,
-        "init: fatal: unable to start runit: access denied\n"
-    );
+    assert_eq!(seen.stdout, "I am 1, 0\n", "{seen:?}");
 }
 
 #[test]

@@ -149,6 +149,7 @@ fn every_page_is_there_and_is_one() {
     for path in [
         "man/outlast.1",
         "man/outlast-protocol.7",
+        "man/outlast-init.8",
         "man/outlast-runit.7",
         "man/service.toml.5",
     ] {

@@ -6,7 +6,7 @@ use super::{complains, no_complaints, tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rooms that there can be (house rules); a typing error in a comment must not open a door.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "main",
     "sys",
     "os",
@@ -16,6 +16,7 @@ const ROOMS: [&str; 14] = [
     "log",
     "ipc",
     "keeper",
+    "boot",
     "scribe",
     "supervisor",
     "cli",

@@ -13,7 +13,15 @@ type Table = BTreeMap<String, BTreeSet<String>>;
 const STD_OF_THE_MACHINE: [&str; 6] = ["collections", "fmt", "num", "mem", "cmp", "time::Duration"];
 
 /// src/main.rs only asks which program was called, and hands over.
-const MAIN: [&str; 6] = ["applets", "cli", "keeper", "launch", "scribe", "supervisor"];
+const MAIN: [&str; 7] = [
+    "applets",
+    "boot",
+    "cli",
+    "keeper",
+    "launch",
+    "scribe",
+    "supervisor",
+];
 
 fn table(lib: &str) -> Table {
     let mut table = Table::new();
