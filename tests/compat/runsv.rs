@@ -2,6 +2,7 @@
 
 mod control;
 mod logs;
+mod moments;
 mod orphans;
 
 use super::twin::{both, twin};

@@ -200,6 +200,64 @@ fn quirk_6_there_is_no_limit_of_a_thousand() {
     assert_eq!(seen.stdout, "111\n", "{}", seen.stderr);
 }
 
+/// What runit's takes: its next look is a second away when something has changed just now, else
+/// five. Each kind of change three times, to be sure which one is slower whatever else runs.
+#[test]
+fn quirk_6_what_comes_and_goes_is_seen_at_once() {
+    let (runit, ours) = both(&with(
+        r#"
+        since() { echo $((($(date +%s%N) - begin) / 1000000)); }
+        svc d/a 'exec sleep 1000'; runsvdir d 2>/dev/null & front=$!; runs d/a
+        for s in b c e; do svc $s 'exec sleep 1000'; done
+        begin=$(date +%s%N); for s in b c e; do mv $s d/$s; runs d/$s; done; since
+        begin=$(date +%s%N); for s in b c e; do runs d/$s; rm -r d/$s; gone $pid; done; since
+        for s in f g h; do mkdir d/$s; until_ "[ -s d/$s/supervise/stat ]"; done
+        # Another inode under the name: a changed directory is another service.
+        svc other/f 'echo >>new; exec sleep 1000'; svc d/f 'exec sleep 1000'; runs d/f
+        begin=$(date +%s%N); mv d/f old; mv other/f d/f; lines d/f/new 1; since
+        kill -HUP $front; wait $front; stat_is d/f down; rm -rf old d other
+        "#,
+    ));
+    let took = |text: &str| -> Vec<u64> {
+        let lines = text.lines().map(|line| line.parse().expect("milliseconds"));
+        lines.collect()
+    };
+    let ours = took(&ours.stdout);
+    assert_eq!(ours.len(), 3);
+    if let Some(runit) = runit {
+        let runit = took(&runit.stdout);
+        let slower = ours.iter().zip(&runit).all(|(ours, runit)| ours < runit);
+        assert!(slower, "ours {ours:?} ms, runit's {runit:?} ms");
+    }
+}
+
+/// A name that is filled later: runit's runsv looks for `run` each second, ours when it is there.
+#[test]
+fn a_directory_without_run_is_started_once_it_has_one() {
+    let seen = twin(&with(
+        r#"
+        svc d/a 'exec sleep 1000'; runsvdir d 2>/dev/null & front=$!; runs d/a
+        mkdir d/b; until_ '[ -s d/b/supervise/stat ]'; svc d/b 'exec sleep 1000'; runs d/b; echo runs
+        kill -HUP $front; wait $front; for s in a b; do stat_is d/$s down; done
+        "#,
+    ));
+    assert_eq!(seen.stdout, "runs\n");
+}
+
+#[test]
+fn other_signals_end_it_and_not_the_services() {
+    let seen = twin(&with(
+        r#"
+        for signal in USR1 USR2; do
+            svc d/a 'exec sleep 1000'; runsvdir d 2>/dev/null & front=$!; runs d/a
+            kill -$signal $front; wait $front 2>/dev/null; echo $?; kill -0 $pid && echo lives
+            cmd d/a x; gone $pid; stat_is d/a down; rm -rf d
+        done
+        "#,
+    ));
+    assert_eq!(seen.stdout, "138\nlives\n140\nlives\n");
+}
+
 #[test]
 fn debians_runsvdir_runs_our_runsv_found_on_path() {
     let (Some(_), Some(ours)) = (programs(Whose::Runit), programs(Whose::Ours)) else {

@@ -6,7 +6,7 @@
 
 mod asked;
 mod directory;
-mod input;
+pub mod input;
 mod told;
 
 use super::words;

@@ -96,6 +96,17 @@ fn a_processor_has_input_output_and_state() {
 }
 
 #[test]
+fn a_rotation_waits_for_the_processor_of_the_one_before() {
+    let seen = same(
+        r#"mkdir d; mkfifo in; printf 's2000\nn4\n!while ! [ -e ../go ]; do sleep 0.03; done; cat\n' > d/config
+           svlogd d < in & p=$!; exec 3> in; seq -f %09g 9999 >&3 & feeder=$!
+           await '[ -e d/@*.u ] && [ $(stat -c %s d/current) = 1000 ]'
+           ls d | grep -c '\.u$'; : > go; wait $feeder; exec 3>&-; wait $p; echo $?; rm in go; all d"#,
+    );
+    assert!(seen.stdout.starts_with("1\n0\n"), "{}", seen.stdout);
+}
+
+#[test]
 fn addresses_that_are_none_are_told() {
     for line in [
         "u1.2.x",

@@ -1,7 +1,7 @@
 //! Where ours differs on purpose, both results stated.
 
 use super::super::twin::both;
-use super::script;
+use super::{same, script};
 
 /// Both outputs of a script, runit's first; None without runit.
 fn outputs(body: &str) -> (Option<String>, String) {
@@ -44,6 +44,32 @@ fn a_failing_processor_is_given_time() {
     assert_eq!(ours, "few\n1\n0\n");
     if let Some(runit) = runit {
         assert_eq!(runit, "many\n1\n0\n");
+    }
+}
+
+/// Its input has ended while the processor fails: it waits for one that does not.
+#[test]
+fn a_processor_that_fails_at_the_exit_is_tried_until_it_does_not() {
+    let seen = same(
+        r#"mkdir d; printf 's2000\nn2\n!echo >> tries; [ -e good ] || exit 3; cat\n' > d/config
+           : > err; (seq -f %09g 150 | svlogd d 2>> err; echo "exit $?" >> err) & p=$!
+           await '[ $(wc -l < d/tries) -ge 2 ]'; grep -c exit err; : > d/good; wait $p
+           sort -u err | grep -v sigchld; rm err d/tries; all d"#,
+    );
+    let expected = "0\nexit 0\nsvlogd: warning: processor failed, restart: d\n";
+    assert!(seen.stdout.starts_with(expected), "{}", seen.stdout);
+}
+
+#[test]
+fn a_closed_input_is_an_end() {
+    let (runit, ours) = outputs("mkdir d; svlogd -v d <&- 2>&1; echo $?; all d");
+    let opened = "svlogd: info: new: d/current\n";
+    let closed = "svlogd: info: close: d\n0\n== d/current 744 0\n";
+    assert_eq!(ours, [opened, closed].concat());
+    if let Some(runit) = runit {
+        // What it opens first becomes its input: the directory that it was started in.
+        let warning = "svlogd: warning: unable to read standard input: is a directory\n";
+        assert_eq!(runit, [opened, warning, closed].concat());
     }
 }
 
