@@ -19,9 +19,10 @@ pub const VERSION: u16 = 1;
 /// which directory is meant. The front's end comes to the keeper as SIGUSR1.
 pub const FRONTED: &str = "many";
 /// Longest record in bytes.
-pub const RECORD_BYTES_MAX: usize = 1024;
-/// Longest blob of supervisor state that the keeper stores for one service.
-pub const BLOB_BYTES_MAX: usize = 800;
+pub const RECORD_BYTES_MAX: usize = 2048;
+/// Longest blob of supervisor state that the keeper stores for one service; what is longer is not
+/// stored.
+pub const BLOB_BYTES_MAX: usize = 1800;
 /// Stored descriptors for one service: its log pipe and its lock.
 pub const SLOTS: usize = 2;
 /// Slot of the log pipe.

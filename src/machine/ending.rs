@@ -329,6 +329,10 @@ impl Service {
     pub(super) fn rest(&mut self, turn: &mut Turn) {
         let since_start = turn.now.since(self.started);
         self.arrived = turn.now;
+        if self.number > 0 || self.failure.is_some() {
+            // Of no meaning under another rule; which one it is may not be known yet.
+            self.pause_until = turn.now.after(runit_pause(&Rule::Runit, since_start));
+        }
         let Some(spec) = &self.spec else {
             let unread = self.invalid.is_none() && !self.is_leaving_for_good();
             return match (self.wanted(), unread) {
@@ -341,9 +345,6 @@ impl Service {
         };
         let rule = spec.restart.rule;
         let policy = spec.restart.policy;
-        if self.number > 0 || self.failure.is_some() {
-            self.pause_until = turn.now.after(runit_pause(&rule, since_start));
-        }
         self.end_all_if_over(turn, policy);
         match self.wanted() {
             Want::Down | Want::Exit => self.enter(turn, State::Down(DownReason::Asked)),

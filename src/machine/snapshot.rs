@@ -6,9 +6,9 @@
 //! ordinary events. Small, as it is written at each change: no definition is in it (the directory
 //! is read again) and no list. Called by `fleet`.
 
-use super::restart::BackOff;
+use super::restart::{BackOff, runit_pause};
 use super::service::{Ended, Finishing, Leaving, Proc, Service, State, Step, Turn};
-use super::spec::{Scope, Stop};
+use super::spec::{Rule, Scope, Stop};
 use super::view::{DownReason, LastExit, Want};
 use super::vocab::{Action, Exit, Failure, Pid, Role, Signal, Tick, Timer};
 use serde::{Deserialize, Serialize};
@@ -246,6 +246,13 @@ impl Service {
         service.since = Tick(from.since);
         service.arrived = Tick(from.arrived);
         service.started = Tick(from.started);
+        let rested = from.arrived >= from.started && (from.number > 0 || from.failure.is_some());
+        if rested {
+            let since_start = service.arrived.since(service.started);
+            service.pause_until = service
+                .arrived
+                .after(runit_pause(&Rule::Runit, since_start));
+        }
         service.delay = from.delay.map(Duration::from_nanos);
         service.number = from.number;
         service.restarts = from.restarts;

@@ -109,6 +109,7 @@ impl Supervisor {
         let mut place = Place::new(&blob.name, main, &self.settings.dir.join(&blob.name));
         place.sessions = blob.sessions;
         place.definition = blob.definition;
+        place.since = blob.since;
         place.piped = slots & (1 << SLOT_PIPE) != 0;
         place.locked = slots & (1 << SLOT_LOCK) != 0;
         place.pipe = blob.pipe;
@@ -266,9 +267,13 @@ impl Supervisor {
     /// acknowledged, then what follows is asked for.
     pub fn final_event(&mut self, id: ServiceId, event: Event, key: Key, pid: i32) {
         let outs = self.fleet.handle(self.now(), id, event);
+        // Of a service that is forgotten in this very turn there is no state to store: until the
+        // keeper forgets it too, the end in its book is what a successor goes by.
+        let stays = self.fleet.name(id).is_some();
         let mut owed = Some(pid);
         for out in outs {
-            if out.action != Action::Publish
+            if stays
+                && out.action != Action::Publish
                 && let Some(pid) = owed.take()
             {
                 self.acknowledge(key, pid);
@@ -415,6 +420,7 @@ mod tests {
             sessions: Vec::new(),
             foreign: false,
             definition: None,
+            since: None,
             snapshot: serde_json::from_str::<Snapshot>(r#"{"n":"web"}"#).expect("a snapshot"),
         };
         let nobody = Held {

@@ -61,7 +61,7 @@ impl Supervisor {
     pub(super) fn bereft(&mut self, error: io::Error) -> io::Result<()> {
         if self.settings.manner.is_runit() {
             // Its number may stand for another runsv at once; a successor finds what we know on disk.
-            self.publish();
+            self.publish_now();
             self.disk.give(Job::Bereft);
             self.disk.end(LAST_WORDS);
             return Err(error);
@@ -108,6 +108,8 @@ impl Supervisor {
             self.mark(id);
         }
         self.settle();
+        self.publish();
+        self.tell_untold();
         Ok(())
     }
 

@@ -384,10 +384,12 @@ impl Supervisor {
         self.advance();
         self.name_awaited();
         self.settle();
-        self.publish();
         self.serve_overdue();
         self.desk.overdue(self.now());
-        self.keeper.flush()
+        self.keeper.flush()?;
+        self.publish();
+        self.tell_untold();
+        Ok(())
     }
 
     /// Carries out what follows, until nothing does.

@@ -1,7 +1,8 @@
 //! What the supervisor keeps beside the machine for each service: descriptors, processes, words.
 
 use super::leftovers::Pinned;
-use super::vocab::{Role, ServiceId};
+use super::show::wall;
+use super::vocab::{Role, ServiceId, Tick};
 use crate::ipc::wire::Usage;
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
@@ -10,6 +11,7 @@ use nix::fcntl::OFlag;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct Place {
@@ -53,6 +55,8 @@ pub struct Place {
     pub foreign: bool,
     /// runit's flag as last written.
     pub paused: bool,
+    /// The time in `status` by both clocks, as it was first reckoned.
+    pub since: Option<(u64, u64)>,
     /// Sessions that processes of it were started in and that may have members left.
     pub sessions: Vec<i32>,
     /// Descendants seen before a stop, for the scope `tree` without a cgroup.
@@ -123,6 +127,17 @@ impl Place {
         }
     }
 
+    /// The wall's time of a tick that `status` tells. It stays what it was at first, though one clock
+    /// is set or drifts against the other: sv knows a run by it.
+    pub fn dated(&mut self, since: Tick) -> Duration {
+        let wall_ns = match self.since {
+            Some((at, wall_ns)) if at == since.0 => wall_ns,
+            _ => u64::try_from(wall(since).as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.since = Some((since.0, wall_ns));
+        Duration::from_nanos(wall_ns)
+    }
+
     pub fn set_alive(&mut self, role: Role, pid: Option<i32>) {
         self.asked &= !bit(role);
         if let Some(place) = self.alive.get_mut(usize::from(role_number(role))) {
@@ -186,4 +201,25 @@ pub fn real_path(dir: &Path) -> String {
         .unwrap_or(dir)
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_status_is_reckoned_once_for_each_moment() {
+        let mut place = Place::new("web", None, Path::new("/nowhere"));
+        let moment = Tick(crate::os::clock::monotonic_ns());
+        let first = place.dated(moment);
+        assert!((0..100).all(|_| place.dated(moment) == first));
+        let later = Tick(moment.0 + 5_000_000_000);
+        assert_ne!(place.dated(later), first);
+        // ... by whichever supervisor.
+        let mut next = Place {
+            since: Some((7, 99)),
+            ..Place::default()
+        };
+        assert_eq!(next.dated(Tick(7)), Duration::from_nanos(99));
+    }
 }

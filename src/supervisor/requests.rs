@@ -34,6 +34,8 @@ pub struct Desk {
     pending: BTreeMap<u64, Pending>,
     tokens: BTreeMap<Token, (u64, ServiceId)>,
     shutdowns: Vec<Ask>,
+    /// Answers that wait for the keeper.
+    untold: Vec<(Ask, bool, Vec<Service>)>,
     arrived: VecDeque<Arrived>,
     /// Entries of the scan directory that were complained about.
     pub odd: BTreeSet<String>,
@@ -350,7 +352,7 @@ impl Supervisor {
             }
             self.settle();
             let services = ids.into_iter().filter_map(|id| self.show(id)).collect();
-            return respond(&ask, true, services);
+            return self.answer(ask, true, services);
         }
         let limit = request.timeout_ms.map(Duration::from_millis);
         let number = self.desk.next();
@@ -461,7 +463,22 @@ impl Supervisor {
         let ok = services
             .iter()
             .all(|shown| shown.outcome.as_ref().is_none_or(|out| out.ok));
-        respond(&pending.ask, ok, services);
+        self.answer(pending.ask, ok, services);
+    }
+
+    /// A client relies on what it is told. So it is told when the keeper has all that a successor
+    /// needs to know of it.
+    fn answer(&mut self, ask: Ask, ok: bool, services: Vec<Service>) {
+        self.desk.untold.push((ask, ok, services));
+        self.tell_untold();
+    }
+
+    pub fn tell_untold(&mut self) {
+        if self.keeper.waiting() == 0 {
+            for (ask, ok, services) in self.desk.untold.drain(..) {
+                respond(&ask, ok, services);
+            }
+        }
     }
 
     fn ask_why(&mut self, ask: Ask, mut ids: Vec<ServiceId>) {

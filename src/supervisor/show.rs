@@ -11,15 +11,16 @@ use crate::svdir::status;
 use std::time::Duration;
 
 /// The wall's time of a tick.
-fn wall(at: Tick) -> Duration {
+pub fn wall(at: Tick) -> Duration {
     let now = Tick(clock::monotonic_ns());
     clock::wall().saturating_sub(now.since(at))
 }
 
-pub fn runit_status(view: &View) -> status::Status {
+/// `since` is the time of `view.runit().since`.
+pub fn runit_status(view: &View, since: Duration) -> status::Status {
     let seen = view.runit();
     status::Status {
-        since: wall(seen.since),
+        since,
         pid: seen.pid.and_then(|pid| u32::try_from(pid.0).ok()),
         paused: seen.paused,
         want: match (seen.want_exit, seen.want) {

@@ -3,7 +3,7 @@
 
 use super::vocab::ServiceId;
 use super::{Supervisor, disk, show};
-use crate::ipc::wire::ToKeeper;
+use crate::ipc::wire::{BLOB_BYTES_MAX, ToKeeper};
 use crate::machine::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,19 +26,40 @@ pub struct Blob {
     /// Fingerprint of its definition, and since when that has been in force (CLOCK_MONOTONIC).
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<(u64, u64)>,
+    /// The time in `status`: a tick, and what the wall's clock showed then (nanoseconds both).
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<(u64, u64)>,
     #[serde(rename = "z")]
     pub snapshot: Snapshot,
+}
+
+impl Blob {
+    /// Short enough for the keeper: of very many sessions the newest are kept.
+    fn bytes(mut self) -> Option<Vec<u8>> {
+        loop {
+            let bytes = serde_json::to_vec(&self).ok()?;
+            if bytes.len() <= BLOB_BYTES_MAX {
+                return Some(bytes);
+            }
+            let dropped = self.sessions.len().div_ceil(2);
+            if dropped == 0 {
+                return None;
+            }
+            self.sessions.drain(..dropped);
+        }
+    }
 }
 
 impl Supervisor {
     /// Its state as a successor would need it, to the keeper, before anything follows from it.
     pub fn entrust(&mut self, id: ServiceId) {
-        let Some(snapshot) = self.fleet.snapshot(id) else {
+        let (Some(snapshot), Some(view)) = (self.fleet.snapshot(id), self.fleet.view(id)) else {
             return;
         };
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
+        place.dated(view.runit().since);
         let blob = Blob {
             name: place.name.to_string(),
             main: place.main.map(|main| main.0),
@@ -46,9 +67,14 @@ impl Supervisor {
             sessions: place.sessions.clone(),
             foreign: place.foreign,
             definition: place.definition,
+            since: place.since,
             snapshot,
         };
-        let Ok(bytes) = serde_json::to_vec(&blob) else {
+        let Some(bytes) = blob.bytes() else {
+            tracing::error!(
+                service = &*place.name,
+                "its state is too long for the keeper; a successor will know an older one"
+            );
             return;
         };
         let mut hasher = DefaultHasher::new();
@@ -67,8 +93,15 @@ impl Supervisor {
         }
     }
 
-    /// Passes on what has changed to the disk thread, for sv's eyes.
+    /// Passes on what has changed to the disk thread, for sv's eyes; not before the keeper has what
+    /// a successor needs to know of it.
     pub fn publish(&mut self) {
+        if self.keeper.waiting() == 0 {
+            self.publish_now();
+        }
+    }
+
+    pub fn publish_now(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             let Some(view) = self.fleet.view(id) else {
                 continue;
@@ -80,7 +113,8 @@ impl Supervisor {
             };
             place.dirty = false;
             if place.ok.is_some() {
-                let status = show::runit_status(&view);
+                let since = place.dated(view.runit().since);
+                let status = show::runit_status(&view, since);
                 place.paused = status.paused;
                 let dir = place.dir.clone();
                 let write = disk::Write {
@@ -92,5 +126,38 @@ impl Supervisor {
                 self.disk.write(id, write);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a definition may be called and whatever has become of it.
+    #[test]
+    fn the_longest_state_fits_the_keepers_book() {
+        let name = "n".repeat(crate::machine::spec::NAME_BYTES_MAX);
+        let detail = "d".repeat(48);
+        let most = u64::MAX;
+        let snapshot = format!(
+            r#"{{"n":"{name}","s":"cf","w":"x","S":{most},"A":{most},"R":{most},"u":{most},"d":{most},
+            "r":{most},"t":{most},"p":2147483647,"f":65535,"b":4294967295,"F":4294967295,
+            "e":[65535,{most},{most},2147483647,false],
+            "x":{{"step":255,"errno":2147483647,"detail":"{detail}","class":"Elsewhere"}},
+            "g":[255,{most},{most},"p"]}}"#
+        );
+        let blob = Blob {
+            name,
+            main: Some(u32::MAX),
+            pipe: Some(most),
+            sessions: (0..1000).map(|number| i32::MAX - number).collect(),
+            foreign: true,
+            definition: Some((most, most)),
+            since: Some((most, most)),
+            snapshot: serde_json::from_str(&snapshot).expect("a snapshot"),
+        };
+        let bytes = blob.bytes().expect("short enough");
+        let kept: Blob = serde_json::from_slice(&bytes).expect("whole");
+        assert_eq!(kept.sessions.last(), Some(&(i32::MAX - 999)));
     }
 }
