@@ -3,11 +3,11 @@
 //! believes only what was published, and checks that against what the processes did.
 
 mod ends;
+mod timely;
 
 use super::world::{ROLES, SECOND, World};
 use ends::Ends;
-use outlast::machine::spec::{Kind, Rule, Scope};
-use outlast::machine::view::{DownReason, Phase, View, Want};
+use outlast::machine::view::{Phase, View, Want};
 use outlast::machine::vocab::{
     Command, Event, Exit, Outcome, Pid, Program, Role, ServiceId, Tick, Token,
 };
@@ -35,6 +35,10 @@ pub struct Oracle {
     tokens: BTreeMap<Token, Asked>,
     answered: BTreeSet<Token>,
     published: BTreeMap<ServiceId, View>,
+    /// What is wanted by the last command that was answered, unless somebody wants more since.
+    promised: BTreeMap<ServiceId, Want>,
+    /// The last command that wants something, not answered yet.
+    wishes: BTreeMap<ServiceId, (Token, Want)>,
     accounts: BTreeMap<ServiceId, Account>,
     /// The run and its readiness as last reported, by the keeper's own count.
     run_pid: BTreeMap<ServiceId, Pid>,
@@ -219,6 +223,17 @@ impl Oracle {
         self.published.insert(id, view);
     }
 
+    /// Something else is wanted than was promised, by a later command or by the policy.
+    pub fn wants(&mut self, id: ServiceId, want: Want) {
+        if self
+            .promised
+            .get(&id)
+            .is_some_and(|promised| *promised != want)
+        {
+            self.promised.remove(&id);
+        }
+    }
+
     /// What is wanted is what was asked for.
     pub fn handled(
         &mut self,
@@ -279,6 +294,14 @@ impl Oracle {
                 | Command::Check => Some(before.want),
             };
             self.ends.wanted(id, after.want);
+            if wanted != Some(before.want) {
+                self.promised.remove(&id);
+            }
+            let simply = matches!(command, Command::Up | Command::Down | Command::Restart);
+            match wanted.zip(*token).filter(|_| simply) {
+                Some((wanted, token)) => drop(self.wishes.insert(id, (token, wanted))),
+                None => drop(self.wishes.remove(&id)),
+            }
             if let Some(wanted) = wanted
                 && wanted != after.want
             {
@@ -353,6 +376,14 @@ impl Oracle {
         Ok(())
     }
 
+    /// The answer has left: what was reached is not to be forgotten any more.
+    pub fn told(&mut self, id: ServiceId, token: Token, outcome: &Outcome) {
+        let wish = self.wishes.get(&id).filter(|(last, _)| *last == token);
+        if let (Outcome::Reached { .. }, Some((_, want))) = (outcome, wish) {
+            self.promised.insert(id, *want);
+        }
+    }
+
     /// 6: a new supervisor finds what was wanted, and every run.
     pub fn restored(&mut self, id: ServiceId, view: &View, run: Option<Pid>) -> Result<(), String> {
         let Some(published) = self.published.get(&id) else {
@@ -365,6 +396,13 @@ impl Oracle {
             return Err(format!(
                 "6: {id:?} wanted {:?}, now {:?}",
                 published.want, view.want
+            ));
+        }
+        let promised = self.promised.get(&id).filter(|_| !published.leaving);
+        if promised.is_some_and(|want| *want != view.want) {
+            return Err(format!(
+                "6: {id:?} told somebody that {promised:?} is wanted, now {:?}",
+                view.want
             ));
         }
         if let Some(pid) = run
@@ -381,6 +419,13 @@ impl Oracle {
             && (published.run, published.started) != (view.run, view.started)
         {
             return Err(format!("6: {id:?} the run's age is lost"));
+        }
+        // What is only shown and not stored is found out again.
+        if let Some(published) = self.published.get_mut(&id) {
+            published.swept.clone_from(&view.swept);
+            published.leftovers.clone_from(&view.leftovers);
+            published.unkillable = view.unkillable;
+            published.control_overdue = view.control_overdue;
         }
         Ok(())
     }
@@ -418,171 +463,15 @@ impl Oracle {
                 asked.command
             ));
         }
-        self.published.remove(&id);
         self.down_since.remove(&id);
         self.idle_since.remove(&id);
         Ok(())
     }
 
-    // ---- after every step
-
-    pub fn look(&mut self, world: &World) -> Result<(), String> {
-        for id in world.fleet.ids().filter(|id| world.is_deep(*id)) {
-            self.deep_at.insert(id, world.now);
-        }
-        if !world.is_idle() {
-            return Ok(());
-        }
-        for (token, asked) in &self.tokens {
-            if asked
-                .deadline
-                .is_some_and(|deadline| world.now > deadline.0 + SLACK)
-            {
-                return Err(format!(
-                    "7: {token:?} {:?} was never answered",
-                    asked.command
-                ));
-            }
-        }
-        let mut quiet = true;
-        for id in world.fleet.ids() {
-            let Some(view) = world.fleet.view(id) else {
-                continue;
-            };
-            self.published_in_time(id, &view)?;
-            self.down_in_time(world, id, &view)?;
-            self.up_in_time(world, id, &view)?;
-            self.cleared_in_time(world, id)?;
-            self.bounded(world, id)?;
-            self.ended_all_in_time(world, id)?;
-            quiet &= match view.phase {
-                Phase::Up => view.ready,
-                Phase::Down => !view.leaving,
-                Phase::Broken => view.next_start.is_none() && !view.leaving,
-                Phase::Starting | Phase::Stopping | Phase::Clearing => false,
-                Phase::Finish | Phase::Backoff => false,
-            } && ROLES[1..]
-                .iter()
-                .all(|role| !world.live.contains_key(&(id, *role)));
-        }
-        if quiet && self.tokens.is_empty() && world.fleet.next_deadline().is_some() {
-            return Err("wakes up although nothing is going on".to_owned());
-        }
-        Ok(())
-    }
-
-    fn published_in_time(&self, id: ServiceId, view: &View) -> Result<(), String> {
-        match self.published.get(&id) {
-            Some(published) if published != view => Err(format!(
-                "6: {id:?} changed unpublished:\n {published:?}\n {view:?}"
-            )),
-            Some(_) => Ok(()),
-            None if view.down == Some(DownReason::Undefined) => Ok(()),
-            None => Err(format!("6: {id:?} was never published")),
-        }
-    }
-
-    /// 3: nothing is left of what is wanted down, after its time-outs.
-    fn down_in_time(&mut self, world: &World, id: ServiceId, view: &View) -> Result<(), String> {
-        let forever = world.spec_of(id).is_none_or(|spec| {
-            spec.stop.timeout.is_none()
-                || (spec.kind == Kind::Log && spec.stop.scope == Scope::Process)
-        });
-        let wanted_down = matches!(view.want, Want::Down | Want::Exit);
-        // A log service is needed until its service is gone.
-        if !wanted_down || forever || world.is_clean(id) || world.is_deep(id) {
-            self.down_since.remove(&id);
-            return Ok(());
-        }
-        let since = *self.down_since.entry(id).or_insert(world.now);
-        if world.now - since > DOWN_BOUND {
-            return Err(format!(
-                "3: {id:?} is wanted down and something lives: {view:?}"
-            ));
-        }
-        Ok(())
-    }
-
-    /// 3: what a run left behind is ended, whatever is wanted.
-    fn cleared_in_time(&mut self, world: &World, id: ServiceId) -> Result<(), String> {
-        let busy = ROLES
-            .iter()
-            .any(|role| world.live.contains_key(&(id, *role)));
-        if busy || world.is_clean(id) || world.is_deep(id) {
-            self.left_since.remove(&id);
-            return Ok(());
-        }
-        let since = *self.left_since.entry(id).or_insert(world.now);
-        if world.now - since > CLEAR_BOUND {
-            return Err(format!(
-                "3: {id:?} leftovers stay: {:?}",
-                world.fleet.view(id)
-            ));
-        }
-        Ok(())
-    }
-
-    /// 2: what is wanted up and not in anybody's way is up within its back-off.
-    fn up_in_time(&mut self, world: &World, id: ServiceId, view: &View) -> Result<(), String> {
-        let hindered = view.want != Want::Up || !world.is_startable(id) || !world.is_clean(id);
-        let disturbed = self
-            .accounts
-            .get(&id)
-            .map_or(0, |account| account.disturbed);
-        if hindered {
-            self.idle_since.remove(&id);
-            return Ok(());
-        }
-        let since = (*self.idle_since.entry(id).or_insert(world.now)).max(disturbed);
-        // Broken for a reason outside its directory that is gone by now: the slowest retry.
-        if world.now.saturating_sub(since) > UP_BOUND + 60 * SECOND {
-            return Err(format!(
-                "2: {id:?} is wanted up and does not come: {view:?}"
-            ));
-        }
-        Ok(())
-    }
-
-    /// 5: a crash loop is bounded by its rule.
-    fn bounded(&mut self, world: &World, id: ServiceId) -> Result<(), String> {
-        let Some(spec) = world.spec_of(id) else {
-            return Ok(());
-        };
-        let Some(account) = self.accounts.get_mut(&id) else {
-            return Ok(());
-        };
-        let horizon = world.now.saturating_sub(WINDOW).max(account.disturbed);
-        account.starts.retain(|at| *at >= horizon);
-        match spec.restart.rule {
-            Rule::BackOff { .. } => {
-                if account.starts.len() > STARTS_IN_WINDOW {
-                    return Err(format!("5: {id:?} started at {:?}", account.starts));
-                }
-            }
-            Rule::Runit => {
-                let close = account
-                    .starts
-                    .windows(2)
-                    .find(|two| two[1] - two[0] < SECOND);
-                if let Some(two) = close {
-                    return Err(format!("5: {id:?} started twice within a second: {two:?}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// 7, at the very end: nobody was forgotten.
-    pub fn at_the_end(&self, deadline: Option<Tick>) -> Result<(), String> {
-        if let Some((token, asked)) = self.tokens.iter().next() {
-            return Err(format!(
-                "7: {token:?} {:?} was never answered",
-                asked.command
-            ));
-        }
-        if deadline.is_some() {
-            return Err("a clock runs for nobody".to_owned());
-        }
-        Ok(())
+    /// The keeper knows nothing of it any more.
+    pub fn unstored(&mut self, id: ServiceId) {
+        self.published.remove(&id);
+        self.promised.remove(&id);
+        self.wishes.remove(&id);
     }
 }

@@ -144,7 +144,7 @@ impl World {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.todo.is_empty() && self.messages.is_empty()
+        self.todo.is_empty() && self.messages.is_empty() && self.wire.is_empty()
     }
 
     pub fn is_ending(&self) -> bool {

@@ -7,6 +7,7 @@ mod directories;
 mod keeper;
 mod supervisor;
 mod whims;
+mod wire;
 
 use super::oracle::Oracle;
 use dice::Dice;
@@ -16,6 +17,7 @@ use outlast::machine::fleet::{Fleet, Out};
 use outlast::machine::view::View;
 use outlast::machine::vocab::{Event, Exit, Pid, Role, ServiceId, Signal, Tick};
 use std::collections::{BTreeMap, VecDeque};
+use wire::Wire;
 
 pub const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -48,6 +50,7 @@ pub struct World {
     directories: Vec<Directory>,
     names: BTreeMap<ServiceId, String>,
     messages: Vec<Message>,
+    wire: Wire,
     rescans: Vec<(u64, usize)>,
     todo: VecDeque<Out>,
     /// What to acknowledge when `todo` is done.
@@ -91,6 +94,7 @@ impl World {
                 .collect(),
             names: BTreeMap::new(),
             messages: Vec::new(),
+            wire: Wire::default(),
             rescans: Vec::new(),
             todo: VecDeque::new(),
             heard: None,
@@ -174,7 +178,7 @@ impl World {
             }
             return self.judge();
         }
-        self.acknowledge();
+        self.acknowledge()?;
         let whim = if self.shutting_down {
             u64::MAX
         } else {
@@ -194,8 +198,10 @@ impl World {
             .map(|(at, _)| *at)
             .min()
             .unwrap_or(u64::MAX);
+        let reading = self.wire.next_reading();
         let next = whim
             .min(message)
+            .min(reading)
             .min(death)
             .min(timer)
             .min(rescan)
@@ -209,7 +215,9 @@ impl World {
         self.now = self.now.max(next);
         // What has been amiss until now is to be seen before somebody interferes.
         self.judge()?;
-        if next == message {
+        if next == reading {
+            self.keeper_reads()?;
+        } else if next == message {
             self.deliver()?;
         } else if next == death {
             self.let_die();

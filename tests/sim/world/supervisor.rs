@@ -1,5 +1,6 @@
 //! The supervisor: hands events to the machine, carries actions out, and dies.
 
+use super::wire::Word;
 use super::{MS, Message, SECOND, World};
 use outlast::machine::fleet::{Fleet, Out};
 use outlast::machine::snapshot::Snapshot;
@@ -46,8 +47,7 @@ impl World {
         while !self.todo.is_empty() {
             self.perform_next()?;
         }
-        self.acknowledge();
-        Ok(())
+        self.acknowledge()
     }
 
     pub(super) fn perform_next(&mut self) -> Result<(), String> {
@@ -60,20 +60,19 @@ impl World {
         };
         let publishes = action == Action::Publish;
         if !publishes {
-            self.acknowledge();
+            self.acknowledge()?;
         }
         self.perform(id, action)?;
         // An exit is acknowledged when its consequences are known to a successor, and before a
         // new process can take its place under the same key.
-        self.acknowledge();
-        Ok(())
+        self.acknowledge()
     }
 
     pub(super) fn perform(&mut self, id: ServiceId, action: Action) -> Result<(), String> {
         self.note(|| format!("{id:?} -> {action:?}"));
         match action {
-            Action::Spawn(program) => self.spawn(id, program)?,
-            Action::Signal { role, signal } => self.signal(id, role, signal),
+            Action::Spawn(program) => self.tell(Word::Spawn(id, program))?,
+            Action::Signal { role, signal } => self.tell(Word::Signal(id, role, signal))?,
             Action::Sweep { signal } => self.sweep(id, signal),
             Action::SetTimer { .. } | Action::CancelTimer(_) => {
                 return Err("a timer left the fleet".to_owned());
@@ -82,8 +81,15 @@ impl World {
                 if let (Some(snapshot), Some(view)) = (self.fleet.snapshot(id), self.fleet.view(id))
                 {
                     let blob = serde_json::to_string(&snapshot).map_err(|e| e.to_string())?;
-                    self.blobs.insert(id, (blob, self.fleet.main_of(id)));
-                    self.oracle.published(id, view);
+                    let main = self.fleet.main_of(id);
+                    self.oracle.wants(id, view.want);
+                    let view = Box::new(view);
+                    self.tell(Word::Blob {
+                        id,
+                        blob,
+                        main,
+                        view,
+                    })?;
                 }
             }
             Action::Reply { token, outcome } => {
@@ -94,9 +100,10 @@ impl World {
                     }
                 };
                 self.ask(|oracle, world| oracle.replied(world, id, token, &outcome, left))?;
+                self.answer(id, token, outcome);
             }
             Action::Note(_) => {}
-            Action::EndInput => self.end_input(id)?,
+            Action::EndInput => self.tell(Word::EndInput(id))?,
             Action::Forget => self.forgotten(id)?,
             Action::EndAll { code } => {
                 let again = self.shutting_down;
@@ -130,7 +137,7 @@ impl World {
         let swept = self.scope_of(id) != Scope::Process;
         let left = swept && self.leftovers.contains_key(&id);
         self.ask(|oracle, world| oracle.forgotten(world, id, left))?;
-        self.blobs.remove(&id);
+        self.tell(Word::Forget(id))?;
         if !swept {
             self.leftovers.remove(&id);
         }
@@ -146,24 +153,35 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn acknowledge(&mut self) {
-        if let Some((id, role, pid)) = self.heard.take() {
-            self.book
-                .retain(|b| (b.id, b.role, b.pid) != (id, role, pid));
+    pub(super) fn acknowledge(&mut self) -> Result<(), String> {
+        // A state that can't be stored any more is not known to a successor before all is done.
+        let gone = |(id, _, _): &(ServiceId, Role, Pid)| self.fleet.name(*id).is_none();
+        if !self.todo.is_empty() && self.heard.as_ref().is_some_and(gone) {
+            return Ok(());
+        }
+        match self.heard.take() {
+            Some((id, role, pid)) => self.tell(Word::Acknowledge(id, role, pid)),
+            None => Ok(()),
         }
     }
 
     /// Between two actions. What was not yet said to the keeper is lost, and so is what it said
-    /// and was not heard; its book and the blobs stay.
+    /// and was not heard; its book and the blobs stay. Until the next one is there, services end
+    /// and nobody hears of it.
     pub(super) fn die(&mut self) -> Result<(), String> {
         self.note(|| "the supervisor dies".to_owned());
         self.todo.clear();
-        self.messages.clear();
+        self.heard = None;
         self.watched.clear();
         self.rescans.clear();
-        self.heard = None;
+        self.wire_breaks()?;
         self.oracle.supervisor_died(self.now);
-        self.now += self.dice.below(200 * MS);
+        let long = self.dice.once_in(20);
+        let gap = self.dice.below(if long { 10 * SECOND } else { 200 * MS });
+        self.let_time_pass(self.now + gap);
+        // A client may hear nothing of it, but its command died with the supervisor, as did all
+        // that the keeper had said and nobody had heard.
+        self.messages.clear();
         let seed = self.dice.next();
         self.fleet = Fleet::new(seed);
         let mut blobs: Vec<(ServiceId, String, Option<ServiceId>)> = self
@@ -174,7 +192,10 @@ impl World {
         if self.dice.once_in(2) {
             blobs.reverse();
         }
+        // As after an upgrade that was taken back: what is there was written by a later version.
+        let newer = self.dice.once_in(4);
         for (id, blob, of) in blobs {
+            let blob = if newer { from_later(&blob)? } else { blob };
             let snapshot: Snapshot = serde_json::from_str(&blob).map_err(|e| e.to_string())?;
             let mut alive: Vec<(Role, Pid)> = Vec::new();
             for role in [Role::Run, Role::Finish, Role::Check, Role::Control] {
@@ -214,4 +235,16 @@ impl World {
         self.scan();
         Ok(())
     }
+}
+
+/// The same state as a version would write it that knows more than we do.
+fn from_later(blob: &str) -> Result<String, String> {
+    let mut value: serde_json::Value = serde_json::from_str(blob).map_err(|e| e.to_string())?;
+    let fields = value.as_object_mut().ok_or("no object")?;
+    fields.insert("Z".to_owned(), serde_json::json!({"s": "d", "w": [1, {}]}));
+    fields.insert("mood".to_owned(), serde_json::Value::Null);
+    if let Some(flags) = fields.get("f").and_then(serde_json::Value::as_u64) {
+        fields.insert("f".to_owned(), (flags | 1 << 15).into());
+    }
+    Ok(value.to_string())
 }
