@@ -9,6 +9,7 @@ use super::order::Order;
 use super::supervise::Settings;
 use super::upgrade::UpgradeOrder;
 use super::verbs::{Names, ROWS, Row, named};
+use crate::ipc::wire::Format;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
@@ -73,6 +74,11 @@ pub fn parse(arguments: &[String]) -> Result<Job, clap::Error> {
             socket,
             log_root: found.get_one::<PathBuf>("log-root").cloned(),
             quiet: found.get_flag("quiet"),
+            format: match found.get_one::<String>("log-format") {
+                Some(name) => Format::named(name).unwrap_or_default(),
+                None => Format::default(),
+            },
+            stop_timeout: found.get_one::<Duration>("stop-timeout").copied(),
             directory: found.get_one::<PathBuf>("DIR").cloned().unwrap_or_default(),
         }),
         "logs" => Job::Logs(LogsOrder {
@@ -175,7 +181,7 @@ pub fn command() -> Command {
 
 fn supervise() -> Command {
     Command::new("supervise")
-        .about("Supervise the services in a directory until told to end (TERM, INT)")
+        .about("Supervise the services in a directory until told to end (TERM, INT, QUIT)")
         .arg(
             path(
                 "log-root",
@@ -188,6 +194,20 @@ fn supervise() -> Command {
             flag("quiet", "Do not print what is going on")
                 .short('q')
                 .long("quiet"),
+        )
+        .arg(
+            Arg::new("log-format")
+                .long("log-format")
+                .value_name("FORMAT")
+                .help("How lines are printed: text (name | line), stamped, or json")
+                .value_parser(Format::ALL.map(Format::name)),
+        )
+        .arg(
+            Arg::new("stop-timeout")
+                .long("stop-timeout")
+                .value_name("SECONDS")
+                .help("Longest time for the stop of everything, whatever services may take")
+                .value_parser(ValueParser::from(duration)),
         )
         .arg(path("DIR", "DIR", "The directory of service directories").required(true))
 }
@@ -224,6 +244,13 @@ fn verb(row: &Row) -> Command {
                     .overrides_with("wait"),
             )
             .mut_arg("wait", |wait| wait.overrides_with("no-wait"));
+    }
+    if row.name == "check" {
+        command = command.arg(
+            flag("all", "All that should be up, as without a name")
+                .long("all")
+                .conflicts_with("NAME"),
+        );
     }
     if row.name == "why" {
         command = command.arg(

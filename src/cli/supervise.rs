@@ -8,6 +8,8 @@ use super::client::{Client, plain};
 use super::exit::Exit;
 use super::screen::Screen;
 use crate::ipc::control::{Request, VERSION, Verb};
+use crate::ipc::told::{Stream, Told};
+use crate::ipc::wire::Format;
 use crate::os::paths::{self, SOCKET_PATH_BYTES_MAX};
 use crate::os::pidfd::PidFd;
 use std::ffi::OsStr;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub socket: Option<PathBuf>,
     pub log_root: Option<PathBuf>,
     pub quiet: bool,
+    pub format: Format,
+    pub stop_timeout: Option<Duration>,
     pub directory: PathBuf,
 }
 
@@ -44,6 +48,8 @@ pub struct Checked {
     pub socket: PathBuf,
     pub log_root: PathBuf,
     pub quiet: bool,
+    pub format: Format,
+    pub stop_timeout: Option<Duration>,
     pub directory: PathBuf,
     /// To be told, but no reason not to start.
     pub warning: Option<String>,
@@ -62,7 +68,7 @@ pub fn carry_out(settings: &Settings, screen: &mut Screen) -> io::Result<Exit> {
         screen.complain(format_args!("warning: {warning}"))?;
     }
     if !checked.quiet {
-        writeln!(screen.err, "{}", greeting(&checked))?;
+        write!(screen.err, "{}", greeting(&checked))?;
     }
     let error = exec(&checked);
     screen.complain(format_args!(
@@ -74,11 +80,27 @@ pub fn carry_out(settings: &Settings, screen: &mut Screen) -> io::Result<Exit> {
 
 /// The first line, laid out as the supervisor's own that follow it.
 fn greeting(checked: &Checked) -> String {
-    format!(
-        "outlast      * supervising {}; logs are in {}; Ctrl-C stops all",
+    let text = format!(
+        "supervising {}; logs are in {}; Ctrl-C stops all",
         checked.directory.display(),
         checked.log_root.display()
-    )
+    );
+    let time = jiff::Timestamp::now();
+    match checked.format {
+        Format::Text => format!("outlast      * {text}\n"),
+        Format::Stamped => format!("{time:.6} outlast      * {text}\n"),
+        Format::Json => {
+            let told = Told {
+                time: &format!("{time:.6}"),
+                service: "outlast",
+                stream: Stream::Supervisor,
+                level: Some("info"),
+                text: &text,
+                cut: false,
+            };
+            told.line()
+        }
+    }
 }
 
 /// Becomes the keeper.
@@ -94,6 +116,13 @@ fn keeper(checked: &Checked) -> Command {
     if checked.quiet {
         command.arg("--quiet");
     }
+    if checked.format != Format::Text {
+        command.arg("--log-format").arg(checked.format.name());
+    }
+    if let Some(timeout) = checked.stop_timeout {
+        let ms = timeout.as_millis().to_string();
+        command.arg("--stop-timeout").arg(ms);
+    }
     command.arg(&checked.directory);
     command
 }
@@ -101,7 +130,7 @@ fn keeper(checked: &Checked) -> Command {
 fn check(settings: &Settings) -> Result<Checked, String> {
     let directory = absolute(&settings.directory)?;
     let warning = look_into(&directory)?;
-    let socket = absolute(&paths::control_socket(settings.socket.as_deref()).map_err(as_words)?)?;
+    let socket = absolute(&paths::place_for_socket(settings.socket.as_deref()).map_err(as_words)?)?;
     check_socket(&socket, settings.socket.is_some(), &directory)?;
     let log_root = match &settings.log_root {
         Some(root) => absolute(root)?,
@@ -111,6 +140,8 @@ fn check(settings: &Settings) -> Result<Checked, String> {
         socket,
         log_root,
         quiet: settings.quiet,
+        format: settings.format,
+        stop_timeout: settings.stop_timeout,
         directory,
         warning,
     })
@@ -299,6 +330,8 @@ mod tests {
             socket: Some(socket.to_path_buf()),
             log_root: Some("logs".into()),
             quiet: true,
+            format: Format::Text,
+            stop_timeout: Some(Duration::from_millis(1500)),
             directory: directory.to_path_buf(),
         }
     }
@@ -329,7 +362,12 @@ mod tests {
         assert_eq!(arguments[3], "--log-root");
         assert_eq!(
             arguments[5..],
-            ["--quiet".to_owned(), dir.path().display().to_string()]
+            [
+                "--quiet",
+                "--stop-timeout",
+                "1500",
+                dir.path().to_str().expect("text")
+            ]
         );
     }
 
@@ -369,11 +407,13 @@ mod tests {
             socket: "/run/s".into(),
             log_root: "/var/log/outlast".into(),
             quiet: false,
+            format: Format::Text,
+            stop_timeout: None,
             directory: "/etc/service".into(),
             warning: None,
         });
         let wanted = "outlast      * supervising /etc/service; logs are in /var/log/outlast; \
-                      Ctrl-C stops all";
+                      Ctrl-C stops all\n";
         assert_eq!(line, wanted);
     }
 

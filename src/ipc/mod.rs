@@ -3,4 +3,5 @@
 
 pub mod control;
 pub mod scribe;
+pub mod told;
 pub mod wire;

@@ -54,7 +54,12 @@ pub enum FromScribe {
         file: Option<String>,
     },
     /// A log is not being written (disk full, directory gone, no permission); told once per change.
-    Trouble { id: u32, message: String },
+    /// `echoed`: its lines are on standard output only, and nothing waits.
+    Trouble {
+        id: u32,
+        message: String,
+        echoed: bool,
+    },
     /// ... and is again.
     Mended { id: u32 },
 }

@@ -11,7 +11,7 @@ pub mod ledger;
 mod spawn;
 
 use bytes::{Reader, Writer};
-pub use spawn::{Spawn, Stream, What};
+pub use spawn::{Format, Spawn, Stream, What};
 
 /// Grows when a record changes its meaning; appended fields don't count.
 pub const VERSION: u16 = 1;

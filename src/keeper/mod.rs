@@ -54,6 +54,8 @@ const WAITING_MAX: usize = 4_096;
 const ORPHANS_PER_SWEEP: usize = 1_024;
 /// Turns for which a sweep may be put off.
 const PUT_OFF_MAX: u8 = 64;
+/// RTMIN+3 as container engines count it.
+const HALT: i32 = 37;
 
 /// How a keeper came to be one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +74,7 @@ impl Birth {
     fn signals(self) -> &'static [i32] {
         match self {
             Birth::Named | Birth::Fronted => &[
-                SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2,
+                SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGQUIT, SIGUSR1, SIGUSR2, SIGPWR, HALT,
             ],
             Birth::Called => &[SIGCHLD, SIGTERM],
             // The kernel keeps from process 1 what it has no handler for (signal(7)).

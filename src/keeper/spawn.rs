@@ -2,7 +2,7 @@
 
 use super::Source;
 use super::book::{Book, Process, Stage};
-use crate::ipc::wire::{FromKeeper, Key, SLOT_PIPE, Spawn, Stream, What};
+use crate::ipc::wire::{Format, FromKeeper, Key, SLOT_PIPE, Spawn, Stream, What};
 use crate::os::step::Step;
 use crate::os::{clock, fds};
 use crate::sys::{self, Child, Environment};
@@ -359,9 +359,13 @@ fn program(what: What) -> (CString, Vec<CString>) {
         What::Launch => (OURSELVES.into(), vec![c"outlast-launch".into()]),
         What::Scribe { echo } => {
             let mut argv = vec![CString::from(c"outlast-scribe")];
-            if echo {
-                argv.push(c"--echo".into());
-            }
+            argv.extend(echo.map(|format| {
+                CString::from(match format {
+                    Format::Text => c"--echo=text",
+                    Format::Stamped => c"--echo=stamped",
+                    Format::Json => c"--echo=json",
+                })
+            }));
             (OURSELVES.into(), argv)
         }
     }

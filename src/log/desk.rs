@@ -30,17 +30,17 @@ impl Now {
     }
 }
 
-/// Sees each selected line as it is written. `whole` is false for the head of a line that is longer
-/// than the limit.
+/// Sees each selected line as it is written. `begun` is when its first byte came, since 1970; `whole`
+/// is false for the head of a line that is longer than the limit.
 pub trait Witness {
-    fn line(&mut self, text: &[u8], whole: bool);
+    fn line(&mut self, begun: Duration, text: &[u8], whole: bool);
 }
 
 /// For when nobody looks.
 pub struct Nobody;
 
 impl Witness for Nobody {
-    fn line(&mut self, _text: &[u8], _whole: bool) {}
+    fn line(&mut self, _begun: Duration, _text: &[u8], _whole: bool) {}
 }
 
 /// What the logs of one thread share, so that an idle log has no buffers.

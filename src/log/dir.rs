@@ -49,6 +49,23 @@ impl Halt {
         }
     }
 
+    /// Waiting does not help: somebody has to give us the right to write there.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Halt::Failed { errno, .. } => {
+                matches!(errno, Errno::EROFS | Errno::EACCES | Errno::EPERM)
+            }
+            Halt::Full | Halt::Locked { .. } | Halt::Processing => false,
+        }
+    }
+
+    /// The same for a log that goes on without a file.
+    pub fn words_without(&self, path: &Path) -> String {
+        let words = self.words(path);
+        let (what, _) = words.split_once("; output waits").unwrap_or((&words, ""));
+        format!("{what}; its lines are on standard output only")
+    }
+
     /// For people: what, cause, what happens next, way out.
     pub fn words(&self, path: &Path) -> String {
         let path = path.display();

@@ -102,6 +102,8 @@ pub struct Log {
     /// Positions below this one are not in this directory.
     floor: u64,
     work: Option<Box<work::Work>>,
+    /// Lines are seen by the witness only.
+    without: Option<Box<aside::Without>>,
     stuck: Option<Box<Stuck>>,
     teller: Option<Box<dyn Teller>>,
 }
@@ -125,6 +127,7 @@ impl Log {
             begin: POSITION_FIRST,
             floor: POSITION_FIRST,
             work: None,
+            without: None,
             stuck: None,
             teller: None,
         }
@@ -448,7 +451,7 @@ impl Log {
         if !self.selected {
             return Ok(());
         }
-        witness.line(piece.text, true);
+        witness.line(begun, piece.text, true);
         self.put_line(desk, &rule, stamp.as_bytes(), piece.text, newline, now)
     }
 

@@ -51,6 +51,7 @@ fn events(spec: &Spec) -> Vec<Event> {
         Event::Removed,
         Event::Touched,
         Event::ShutDown,
+        Event::Press,
         Event::Hurry,
         Event::Leftovers(Vec::new()),
         Event::Leftovers(vec![leftover(9)]),

@@ -163,6 +163,7 @@ impl Fleet {
             | Event::Invalid(_)
             | Event::Touched
             | Event::Command { .. }
+            | Event::Press
             | Event::Hurry
             | Event::Spawned { .. }
             | Event::SpawnFailed { .. }
@@ -240,13 +241,22 @@ impl Fleet {
         outs
     }
 
+    /// Most of the time for the stop is over: whose run has not stopped is killed, finish still runs.
+    pub fn press(&mut self, now: Tick) -> Vec<Out> {
+        self.tell_all(now, &Event::Press)
+    }
+
     /// Patience is over: what still runs is killed now.
     pub fn hurry(&mut self, now: Tick) -> Vec<Out> {
+        self.tell_all(now, &Event::Hurry)
+    }
+
+    fn tell_all(&mut self, now: Tick, event: &Event) -> Vec<Out> {
         let ids: Vec<ServiceId> = self.ids().collect();
         let mut outs = Vec::new();
         for id in ids {
             if self.services.contains_key(&id) {
-                outs.extend(self.handle(now, id, Event::Hurry));
+                outs.extend(self.handle(now, id, event.clone()));
             }
         }
         outs

@@ -202,6 +202,28 @@ impl Service {
         }
     }
 
+    /// The stop of everything has had most of its time: a run that has not stopped is killed, and so
+    /// are left-overs and control scripts; a finish goes on, and a log service reads on.
+    pub(super) fn press(&mut self, turn: &mut Turn) {
+        if !self.is_leaving() {
+            return;
+        }
+        match self.state {
+            State::Stopping if self.input_ended && !self.got_term => {}
+            State::Stopping => self.kill_run(turn),
+            State::Clearing { .. } => self.sweep_again(turn),
+            State::Down(_)
+            | State::Backoff { .. }
+            | State::Starting(_)
+            | State::Up
+            | State::Finishing(_)
+            | State::Broken { .. } => {}
+        }
+        if self.control != Proc::None {
+            self.control_due(turn);
+        }
+    }
+
     /// Every time-out is now. For a service that is to stay it ends what is being ended; one that
     /// leaves is in a hurry to the end.
     pub(super) fn hurry(&mut self, turn: &mut Turn) {
@@ -375,6 +397,23 @@ mod tests {
         let (token, _) = rig.ask(Command::Exit);
         assert_eq!(rig.tell(Event::Hurry), [KILL]);
         assert_eq!(rig.exits(Role::Run, 0), [reached(token), Action::Forget]);
+    }
+
+    #[test]
+    fn a_press_kills_the_run_and_lets_finish_have_its_turn() {
+        let mut rig = Rig::up(Spec {
+            has_finish: true,
+            ..plain()
+        });
+        rig.fleet.shut_down(rig.now);
+        let outs = rig.fleet.press(rig.now);
+        assert_eq!(rig.effects(outs), [KILL]);
+        let finish = super::super::vocab::Program::Finish { code: 0, status: 0 };
+        assert_eq!(rig.exits(Role::Run, 0), [Action::Spawn(finish)]);
+        rig.spawned(Role::Finish);
+        let outs = rig.fleet.press(rig.now);
+        assert_eq!(rig.effects(outs), []);
+        assert_eq!(rig.exits(Role::Finish, 0), [Action::Forget]);
     }
 
     #[test]

@@ -281,6 +281,7 @@ impl Service {
                 service.command(turn, command, token, deadline);
             }
             Event::ShutDown => service.shut_down(turn),
+            Event::Press => service.press(turn),
             Event::Hurry => service.hurry(turn),
             Event::Spawned { role, pid } => match role {
                 Role::Run => service.run_spawned(turn, pid),

@@ -98,6 +98,9 @@ impl Signal {
     pub const TERM: Signal = Signal(15);
     pub const CONT: Signal = Signal(18);
     pub const STOP: Signal = Signal(19);
+    pub const PWR: Signal = Signal(30);
+    /// RTMIN+3, counted as glibc does: what a container whose init is systemd is stopped with.
+    pub const HALT: Signal = Signal(37);
 
     /// Names by number, x86 and ARM numbering (signal(7)); index 0 is no signal.
     const NAMES: [&'static str; 32] = [
@@ -122,6 +125,7 @@ impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Self::NAMES.get(usize::from(self.0)) {
             Some(name) => write!(f, "SIG{name}"),
+            None if *self == Signal::HALT => write!(f, "SIGRTMIN+3"),
             None => write!(f, "signal {}", self.0),
         }
     }
@@ -251,6 +255,9 @@ pub enum Event {
     },
     /// The supervisor is to end: stop for good.
     ShutDown,
+    /// Most of the time for a stop of everything is over: a run that was told to stop and has not
+    /// is killed, and its finish still has its turn.
+    Press,
     /// Patience is over: what still runs is killed now.
     Hurry,
     Spawned {

@@ -6,7 +6,7 @@
 //!
 //! Called by cli (both ends: `supervise` and every command) and by whoever needs the log root.
 
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::{AccessFlags, Uid, access, geteuid};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::DirBuilder;
@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// The directory that everybody may write to.
     pub tmp: &'a Path,
+    /// Another one, which containers have even when their root is read-only.
+    pub shm: &'a Path,
 }
 
 /// The directory below /tmp isn't safe to use; the words say why and what to do.
@@ -48,13 +50,23 @@ pub fn log_root() -> Result<PathBuf, Refusal> {
     here(|surroundings| surroundings.log_root())
 }
 
+/// The same for a supervisor that is to be started: the first of this user's places that can be
+/// written. A container may have any of them read-only, or not at all.
+pub fn place_for_socket(named: Option<&Path>) -> Result<PathBuf, Refusal> {
+    here(|surroundings| surroundings.place_for_socket(named))
+}
+
 /// Makes the directory of a default socket: 0755 for root, whose socket has its own mode, and 0700
 /// for a user. A directory that is there already stays as it is.
 pub fn claim(socket: &Path) -> io::Result<()> {
-    let Some(directory) = socket.parent() else {
-        return Ok(());
-    };
-    let mode = if geteuid().is_root() { 0o755 } else { 0o700 };
+    match socket.parent() {
+        Some(directory) => make(directory, geteuid().is_root()),
+        None => Ok(()),
+    }
+}
+
+fn make(directory: &Path, open: bool) -> io::Result<()> {
+    let mode = if open { 0o755 } else { 0o700 };
     DirBuilder::new()
         .recursive(true)
         .mode(mode)
@@ -66,24 +78,67 @@ fn here<T>(choose: impl FnOnce(&Surroundings) -> T) -> T {
         uid: geteuid(),
         variable: &|name| std::env::var_os(name),
         tmp: Path::new("/tmp"),
+        shm: Path::new("/dev/shm"),
     })
 }
 
 impl Surroundings<'_> {
+    /// Where a supervisor is, or would be: of this user's places the first with a socket, else the
+    /// very first.
     pub fn control_socket(&self, named: Option<&Path>) -> Result<PathBuf, Refusal> {
-        if let Some(path) = named {
-            return Ok(path.to_path_buf());
-        }
-        if let Some(path) = self.set(SOCKET_VARIABLE) {
+        if let Some(path) = self.named(named) {
             return Ok(path);
         }
-        if self.uid.is_root() {
-            return Ok(PathBuf::from("/run/outlast/control"));
+        let places = self.places();
+        let there = places.iter().flatten().find(|path| path.exists());
+        match there {
+            Some(path) => Ok(path.clone()),
+            None => self.first(places),
         }
-        match self.absolute("XDG_RUNTIME_DIR") {
-            Some(runtime) => Ok(runtime.join("outlast/control")),
-            None => Ok(self.private()?.join("control")),
+    }
+
+    fn place_for_socket(&self, named: Option<&Path>) -> Result<PathBuf, Refusal> {
+        if let Some(path) = self.named(named) {
+            return Ok(path);
         }
+        for (number, path) in self.places().into_iter().enumerate() {
+            if let Ok(path) = path
+                && let Some(directory) = path.parent()
+                && make(directory, self.uid.is_root() && number == 0).is_ok()
+                && access(directory, AccessFlags::W_OK).is_ok()
+                // Somebody else may have been faster in /tmp.
+                && self.places().contains(&Ok(path.clone()))
+            {
+                return Ok(path);
+            }
+        }
+        self.first(self.places())
+    }
+
+    fn named(&self, named: Option<&Path>) -> Option<PathBuf> {
+        named
+            .map(Path::to_path_buf)
+            .or_else(|| self.set(SOCKET_VARIABLE))
+    }
+
+    /// In this order.
+    fn places(&self) -> [Result<PathBuf, Refusal>; 3] {
+        let runtime = match self.uid.is_root() {
+            true => Some(PathBuf::from("/run")),
+            false => self.absolute("XDG_RUNTIME_DIR"),
+        };
+        let control = |private: PathBuf| private.join("control");
+        let tmp = || self.private(self.tmp).map(control);
+        [
+            runtime.map_or_else(tmp, |runtime| Ok(runtime.join("outlast/control"))),
+            tmp(),
+            self.private(self.shm).map(control),
+        ]
+    }
+
+    fn first(&self, places: [Result<PathBuf, Refusal>; 3]) -> Result<PathBuf, Refusal> {
+        let [first, ..] = places;
+        first
     }
 
     pub fn log_root(&self) -> Result<PathBuf, Refusal> {
@@ -95,7 +150,7 @@ impl Surroundings<'_> {
         }
         match self.absolute("HOME") {
             Some(home) => Ok(home.join(".local/state/outlast/log")),
-            None => Ok(self.private()?.join("log")),
+            None => Ok(self.private(self.tmp)?.join("log")),
         }
     }
 
@@ -113,8 +168,8 @@ impl Surroundings<'_> {
 
     /// `/tmp/outlast-UID`. Whoever comes first in /tmp may make it, so one that isn't ours alone
     /// could be a trap: a false supervisor that reads our commands, or a false log.
-    fn private(&self) -> Result<PathBuf, Refusal> {
-        let path = self.tmp.join(format!("outlast-{}", self.uid));
+    fn private(&self, below: &Path) -> Result<PathBuf, Refusal> {
+        let path = below.join(format!("outlast-{}", self.uid));
         let refuse = |what: String| {
             Err(Refusal(format!(
                 "{}: {what}: remove it, or set XDG_RUNTIME_DIR, or name a socket with --socket",
@@ -162,6 +217,7 @@ mod tests {
             uid,
             variable: &variable,
             tmp,
+            shm: Path::new("/nowhere"),
         })
     }
 
@@ -205,6 +261,33 @@ mod tests {
     }
 
     #[test]
+    fn a_supervisor_takes_the_first_place_that_it_can_write_and_clients_find_it_there() {
+        let (tmp, shm) = (tempfile::tempdir(), tempfile::tempdir());
+        let (tmp, shm) = (tmp.expect("tempdir"), shm.expect("tempdir"));
+        let closed = tmp.path().join("file");
+        fs::write(&closed, "").expect("write");
+        let variable =
+            |name: &str| (name == "XDG_RUNTIME_DIR").then(|| closed.clone().into_os_string());
+        // Of the user whom the test runs as, unless that is root, who never looks there.
+        let uid = geteuid();
+        let surroundings = Surroundings {
+            uid,
+            variable: &variable,
+            tmp: &closed,
+            shm: shm.path(),
+        };
+        let place = shm.path().join(format!("outlast-{uid}/control"));
+        if uid.is_root() && access("/run", AccessFlags::W_OK).is_ok() {
+            assert_eq!(surroundings.places()[2], Ok(place));
+            return;
+        }
+        assert_eq!(surroundings.place_for_socket(None), Ok(place.clone()));
+        assert_ne!(surroundings.control_socket(None), Ok(place.clone()));
+        fs::write(&place, "").expect("a socket");
+        assert_eq!(surroundings.control_socket(None), Ok(place));
+    }
+
+    #[test]
     fn empty_and_relative_variables_count_as_unset() {
         let odd = [
             (SOCKET_VARIABLE, ""),
@@ -231,7 +314,7 @@ mod tests {
         let tmp = tempfile::tempdir().expect("tempdir");
         let uid = geteuid();
         // Asked directly, because root never comes to /tmp.
-        let check = || ask(uid, tmp.path(), &[], |s| s.private());
+        let check = || ask(uid, tmp.path(), &[], |s| s.private(s.tmp));
         let ours = tmp.path().join(format!("outlast-{uid}"));
 
         assert_eq!(check(), Ok(ours.clone()));

@@ -1,10 +1,18 @@
-//! Every line also to standard output, as `name | line`.
+//! Every line also to standard output, as `name | line` or as a JSON object.
 //!
 //! Through a bounded queue and a thread of its own: a terminal that is stopped, or a reader that
-//! does not read, never delays a log. What did not fit is counted and told.
+//! does not read, never delays a log, and so no service. What did not fit is counted and told.
+//! Only this thread writes what services say, so no line is in another one; towards whoever else
+//! writes into the same pipe, lines up to PIPE_BUF are whole as well.
 
+use super::recent::Recent;
+use crate::ipc::told::{Stream, Told};
+use crate::ipc::wire::Format;
+use crate::log::Stamp;
 use crate::log::engine::Witness;
 use crate::log::shown::harmless;
+use crate::log::stamp::Stamper;
+use crate::os::clock;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::IsTerminal;
@@ -17,12 +25,15 @@ const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// Names are padded to this. The supervisor's lines stand between ours on the same terminal, so its
 /// diagnostics pad to the same.
 const NAME_WIDTH: usize = 12;
+/// A write of so many bytes to a pipe is not mixed with others' (PIPE_BUF, pipe(7)).
+const WHOLE_BYTES_MAX: usize = 4096;
 /// Foreground colours that can be read on dark and on light. Red and yellow are the supervisor's, for
 /// what is wrong.
 const COLOURS: [u8; 4] = [36, 32, 35, 34];
 
 #[derive(Clone, Copy, Debug)]
 struct Style {
+    format: Format,
     /// Control characters are made harmless.
     terminal: bool,
     colour: bool,
@@ -31,6 +42,7 @@ struct Style {
 #[derive(Debug, Default)]
 struct Queue {
     text: Vec<u8>,
+    stamper: Stamper,
     left_out: u64,
     /// The thread is writing.
     writing: bool,
@@ -48,12 +60,13 @@ pub struct Echo {
 
 impl Echo {
     /// To standard output.
-    pub fn start() -> Arc<Echo> {
+    pub fn start(format: Format) -> Arc<Echo> {
         let stdout = std::io::stdout();
         let terminal = stdout.is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let style = Style {
-            terminal,
+            format,
+            terminal: terminal && format != Format::Json,
             colour: terminal && !no_colour,
         };
         let output = stdout.as_fd().try_clone_to_owned().ok();
@@ -82,7 +95,7 @@ impl Echo {
     pub fn finish(&self, within: Duration) {
         let until = Instant::now() + within;
         let mut queue = self.lock();
-        Self::tell_left_out(&mut queue);
+        self.tell_left_out(&mut queue);
         self.changed.notify_all();
         while !queue.closed && (queue.writing || !queue.text.is_empty()) {
             let left = until.saturating_duration_since(Instant::now());
@@ -98,7 +111,7 @@ impl Echo {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, name: &str, text: &[u8], whole: bool) {
+    fn add(&self, name: &str, begun: Duration, text: &[u8], whole: bool) {
         let mut queue = self.lock();
         if queue.closed {
             return;
@@ -108,10 +121,25 @@ impl Echo {
             return;
         }
         let was_empty = queue.text.is_empty();
-        Self::tell_left_out(&mut queue);
+        self.tell_left_out(&mut queue);
+        match self.style.format {
+            Format::Json => queue.add_json(name, begun, text, whole),
+            Format::Text | Format::Stamped => self.add_text(&mut queue, name, begun, text, whole),
+        }
+        if was_empty {
+            self.changed.notify_all();
+        }
+    }
+
+    fn add_text(&self, queue: &mut Queue, name: &str, begun: Duration, text: &[u8], whole: bool) {
         let mut line = format!("{name:NAME_WIDTH$} | ");
         if self.style.colour {
             line = format!("\x1b[{}m{line}\x1b[0m", colour(name));
+        }
+        if self.style.format == Format::Stamped {
+            let time = queue.time(begun);
+            queue.text.extend_from_slice(time.as_bytes());
+            queue.text.push(b' ');
         }
         queue.text.extend_from_slice(line.as_bytes());
         if self.style.terminal {
@@ -122,21 +150,34 @@ impl Echo {
         queue
             .text
             .extend_from_slice(if whole { b"\n" } else { b"...\n" });
-        if was_empty {
-            self.changed.notify_all();
-        }
     }
 
-    fn tell_left_out(queue: &mut Queue) {
+    fn tell_left_out(&self, queue: &mut Queue) {
         let lines = match std::mem::take(&mut queue.left_out) {
             0 => return,
             1 => "1 line".to_owned(),
             more => format!("{more} lines"),
         };
-        let told = format!(
-            "{:NAME_WIDTH$} * {lines} left out here: standard output was not read fast enough\n",
-            "outlast"
-        );
+        let text = format!("{lines} left out here: standard output was not read fast enough");
+        let now = clock::wall();
+        let told = match self.style.format {
+            Format::Json => {
+                let time = queue.time(now);
+                let told = Told {
+                    time: &time,
+                    service: "outlast",
+                    stream: Stream::Supervisor,
+                    level: Some("warn"),
+                    text: &text,
+                    cut: false,
+                };
+                told.line()
+            }
+            Format::Stamped => {
+                format!("{} {:NAME_WIDTH$} * {text}\n", queue.time(now), "outlast")
+            }
+            Format::Text => format!("{:NAME_WIDTH$} * {text}\n", "outlast"),
+        };
         queue.text.extend_from_slice(told.as_bytes());
     }
 
@@ -156,7 +197,8 @@ impl Echo {
             queue.writing = true;
             std::mem::swap(&mut text, &mut queue.text);
             drop(queue);
-            if write_all(output, &text).is_err() {
+            let written = whole_lines(&text).try_for_each(|part| write_all(output, part));
+            if written.is_err() {
                 let mut queue = self.lock();
                 queue.closed = true;
                 queue.text = Vec::new();
@@ -165,6 +207,41 @@ impl Echo {
             }
         }
     }
+}
+
+impl Queue {
+    fn time(&mut self, at: Duration) -> String {
+        let text = self.stamper.text(Stamp::Iso, at);
+        let text = String::from_utf8_lossy(text.as_bytes()).into_owned();
+        text.trim_end().to_owned() + "Z"
+    }
+
+    fn add_json(&mut self, name: &str, begun: Duration, text: &[u8], whole: bool) {
+        let time = self.time(begun);
+        let told = Told {
+            time: &time,
+            service: name,
+            stream: Stream::Output,
+            level: None,
+            text: &String::from_utf8_lossy(text),
+            cut: !whole,
+        };
+        self.text.extend_from_slice(told.line().as_bytes());
+    }
+}
+
+/// Parts that end with a line, as few as a pipe takes whole; a line that is longer is a part.
+fn whole_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let head = rest.get(..WHOLE_BYTES_MAX).unwrap_or(rest);
+        let last = head.iter().rposition(|byte| *byte == b'\n');
+        let first = || rest.iter().position(|byte| *byte == b'\n');
+        let end = last.or_else(first).map_or(rest.len(), |at| at + 1);
+        let (part, behind) = rest.split_at(end);
+        rest = behind;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// Waits for the reader, also when somebody has made the description non-blocking.
@@ -198,12 +275,17 @@ fn colour(name: &str) -> u8 {
 pub struct Named<'a> {
     pub echo: Option<&'a Echo>,
     pub name: &'a str,
+    /// Of a log without a file.
+    pub recent: Option<&'a mut Recent>,
 }
 
 impl Witness for Named<'_> {
-    fn line(&mut self, text: &[u8], whole: bool) {
+    fn line(&mut self, begun: Duration, text: &[u8], whole: bool) {
         if let Some(echo) = self.echo {
-            echo.add(self.name, text, whole);
+            echo.add(self.name, begun, text, whole);
+        }
+        if let Some(recent) = &mut self.recent {
+            recent.add(text);
         }
     }
 }
@@ -213,7 +295,10 @@ mod tests {
     use super::*;
     use std::io::Read;
 
+    /// 2026-11-20T10:00:00.5
+    const THEN: Duration = Duration::from_millis(1_795_168_800_500);
     const PLAIN: Style = Style {
+        format: Format::Text,
         terminal: false,
         colour: false,
     };
@@ -233,12 +318,57 @@ mod tests {
     fn lines_are_tagged_and_names_are_aligned() {
         let (mut reader, writer) = pipe();
         let echo = Echo::to(writer, PLAIN);
-        echo.add("longer/log", b"one", true);
-        echo.add("web", b"two\x1b[2J", true);
-        echo.add("web", b"head", false);
+        echo.add("longer/log", THEN, b"one", true);
+        echo.add("web", THEN, b"two\x1b[2J", true);
+        echo.add("web", THEN, b"head", false);
         echo.finish(Duration::from_secs(60));
         let expected = "longer/log   | one\nweb          | two\x1b[2J\nweb          | head...\n";
         assert_eq!(read(&mut reader, expected.len()), expected);
+    }
+
+    fn styled(format: Format) -> (std::fs::File, Arc<Echo>) {
+        let (reader, writer) = pipe();
+        let style = Style { format, ..PLAIN };
+        (reader, Echo::to(writer, style))
+    }
+
+    #[test]
+    fn stamped_lines_have_the_time_that_they_came_in_front() {
+        let (mut reader, echo) = styled(Format::Stamped);
+        echo.add("web", THEN, b"one", true);
+        let expected = "2026-11-20T10:00:00.50000Z web          | one\n";
+        assert_eq!(read(&mut reader, expected.len()), expected);
+    }
+
+    #[test]
+    fn as_json_each_line_is_an_object_whatever_bytes_it_has() {
+        let (mut reader, echo) = styled(Format::Json);
+        echo.add("web", THEN, b"one \xff\x1b", true);
+        echo.add("web", THEN, b"head", false);
+        let time = "2026-11-20T10:00:00.50000Z";
+        let expected = format!(
+            "{{\"time\":\"{time}\",\"service\":\"web\",\"stream\":\"output\",\
+             \"text\":\"one \u{fffd}\\u001b\"}}\n\
+             {{\"time\":\"{time}\",\"service\":\"web\",\"stream\":\"output\",\
+             \"text\":\"head\",\"cut\":true}}\n"
+        );
+        assert_eq!(read(&mut reader, expected.len()), expected);
+    }
+
+    #[test]
+    fn a_pipe_gets_whole_lines_at_once_as_far_as_it_takes_them_whole() {
+        let long = vec![b'x'; 3 * WHOLE_BYTES_MAX];
+        let line = vec![b'y'; 1000];
+        let newline: &[u8] = b"\n";
+        let text = [&line[..], newline, &line, newline, &long, newline, &line].concat();
+        let many = [&text[..], newline].concat().repeat(3);
+        let parts: Vec<&[u8]> = whole_lines(&many).collect();
+        assert_eq!(parts.concat(), many);
+        for part in parts {
+            assert!(part.ends_with(newline));
+            let lines = part.iter().filter(|byte| **byte == b'\n').count();
+            assert!(part.len() <= WHOLE_BYTES_MAX || lines == 1);
+        }
     }
 
     #[test]
@@ -256,8 +386,9 @@ mod tests {
         let style = Style {
             terminal: true,
             colour: true,
+            ..PLAIN
         };
-        Echo::to(writer, style).add("web", b"\x1b[2Jx", true);
+        Echo::to(writer, style).add("web", THEN, b"\x1b[2Jx", true);
         let expected = format!("\x1b[{}mweb          | \x1b[0m^[[2Jx\n", colour("web"));
         assert_eq!(read(&mut reader, expected.len()), expected);
     }
@@ -268,7 +399,7 @@ mod tests {
         let echo = Echo::to(writer, PLAIN);
         let text = [b'x'; 984];
         for _ in 0..2000 {
-            echo.add("web", &text, true);
+            echo.add("web", THEN, &text, true);
         }
         let left_out = echo.lock().left_out;
         assert!(left_out > 1000, "{left_out}");
@@ -277,7 +408,7 @@ mod tests {
             assert!(read(&mut reader, 1000).ends_with("x\n"));
             shown += 1;
         }
-        echo.add("web", b"next", true);
+        echo.add("web", THEN, b"next", true);
         let expected = format!(
             "outlast      * {left_out} lines left out here: standard output was not read fast enough\nweb          | next\n"
         );
@@ -289,10 +420,10 @@ mod tests {
         let (reader, writer) = pipe();
         drop(reader);
         let echo = Echo::to(writer, PLAIN);
-        echo.add("web", b"x", true);
+        echo.add("web", THEN, b"x", true);
         echo.finish(Duration::from_secs(60));
         assert!(echo.lock().closed);
-        echo.add("web", b"x", true);
+        echo.add("web", THEN, b"x", true);
         assert!(echo.lock().text.is_empty());
     }
 }

@@ -196,6 +196,7 @@ impl Link {
                             "cannot open its output pipe: {} ({errno:?})",
                             errno.desc()
                         ),
+                        echoed: false,
                     }),
                 }
                 return;

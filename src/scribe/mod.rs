@@ -8,17 +8,19 @@
 //! It never decides anything about services and never signals one. It may be killed at any time:
 //! the pipes stay open in the keeper, and the next scribe goes on where this one stopped reading.
 //!
-//! Started by the keeper as `outlast-scribe [--echo]` with the link as descriptor 3.
+//! Started by the keeper as `outlast-scribe [--echo=FORMAT]` with the link as descriptor 3.
 
 mod echo;
 mod lane;
 mod link;
 mod mail;
 mod outbox;
+mod recent;
 mod router;
 mod scout;
 mod slot;
 
+use crate::ipc::wire::Format;
 use crate::os::fds;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -33,16 +35,18 @@ const NOFILE_WANTED: u64 = 40_000;
 /// The whole life of the process; returns its exit code.
 pub fn run(arguments: &[OsString]) -> i32 {
     let _ = prctl::set_name(c"outlast-scribe");
-    let mut echoes = false;
+    let mut echoes = None;
     for argument in arguments {
-        match argument.to_str() {
-            Some("--echo") => echoes = true,
-            _ => {
-                eprintln!(
-                    "outlast-scribe: unknown argument {argument:?}; usage: outlast-scribe [--echo]"
-                );
-                return 2;
-            }
+        let format = argument
+            .to_str()
+            .and_then(|text| text.strip_prefix("--echo="));
+        echoes = format.and_then(Format::named);
+        if echoes.is_none() {
+            eprintln!(
+                "outlast-scribe: unknown argument {argument:?}; usage: outlast-scribe \
+                 [--echo=text|stamped|json]"
+            );
+            return 2;
         }
     }
     let Some(socket) = fds::inherited(LINK_FD) else {
@@ -60,7 +64,7 @@ pub fn run(arguments: &[OsString]) -> i32 {
             return 1;
         }
     };
-    let echo = echoes.then(echo::Echo::start);
+    let echo = echoes.map(echo::Echo::start);
     match link::serve(socket, Some(signals), echo) {
         Ok(()) => 0,
         Err(error) => {

@@ -12,15 +12,19 @@ const ANSWERS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Outbox {
     answers: VecDeque<FromScribe>,
-    /// Per log: its trouble, or none when it is mended.
-    states: BTreeMap<u32, Option<String>>,
+    /// Per log: its trouble and whether it is echoed, or none when it is mended.
+    states: BTreeMap<u32, Option<(String, bool)>>,
 }
 
 impl Outbox {
     pub fn put(&mut self, message: FromScribe) {
         match message {
-            FromScribe::Trouble { id, message } => {
-                self.states.insert(id, Some(message));
+            FromScribe::Trouble {
+                id,
+                message,
+                echoed,
+            } => {
+                self.states.insert(id, Some((message, echoed)));
             }
             FromScribe::Mended { id } => {
                 self.states.insert(id, None);
@@ -41,9 +45,10 @@ impl Outbox {
         }
         let (id, state) = self.states.first_key_value()?;
         let message = match state {
-            Some(message) => FromScribe::Trouble {
+            Some((message, echoed)) => FromScribe::Trouble {
                 id: *id,
                 message: message.clone(),
+                echoed: *echoed,
             },
             None => FromScribe::Mended { id: *id },
         };
@@ -100,6 +105,7 @@ mod tests {
         let trouble = |id, message: &str| FromScribe::Trouble {
             id,
             message: message.to_owned(),
+            echoed: false,
         };
         outbox.put(trouble(1, "a"));
         outbox.put(trouble(2, "b"));

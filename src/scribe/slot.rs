@@ -8,6 +8,7 @@
 use super::echo::{Echo, Named};
 use super::lane::Tools;
 use super::link::Report;
+use super::recent::Recent;
 use crate::ipc::scribe::FromScribe;
 use crate::log::dir::Halt;
 use crate::log::engine::{End, Flow, Log, Now};
@@ -63,6 +64,8 @@ pub struct Slot {
     starts: u64,
     last: Range<u64>,
     owed: Owed,
+    /// Lines of a log without a file.
+    recent: Recent,
     /// The trouble that the supervisor knows of.
     told: Option<Box<str>>,
     wakes_at: Option<u64>,
@@ -83,6 +86,7 @@ impl Slot {
             starts: position,
             last: position..position,
             owed: Owed::default(),
+            recent: Recent::default(),
             told: None,
             wakes_at: None,
         }
@@ -139,6 +143,7 @@ impl Slot {
         }
         self.starts = self.log.position();
         self.run = Run::UnderWay;
+        self.recent.clear();
     }
 
     pub fn run_ended(&mut self, tools: &mut Tools) {
@@ -173,15 +178,21 @@ impl Slot {
         let lines = usize::try_from(lines)
             .unwrap_or(usize::MAX)
             .min(TAIL_LINES_MAX);
-        let found = self
-            .log
-            .lines_between(span.start, span.end, lines, TAIL_LINE_BYTES_MAX);
+        let without = self.log.without().is_some();
+        let found = match without {
+            true => self.recent.last(lines),
+            // Not there to be read is not there.
+            false => self
+                .log
+                .lines_between(span.start, span.end, lines, TAIL_LINE_BYTES_MAX)
+                .unwrap_or_default(),
+        };
         let text = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
+        let file = self.log.path().join("current").display().to_string();
         tools.reports.send(Report::Tell(FromScribe::Tail {
             token,
-            // Not there to be read is not there.
-            lines: found.unwrap_or_default().into_iter().map(text).collect(),
-            file: Some(self.log.path().join("current").display().to_string()),
+            lines: found.into_iter().map(text).collect(),
+            file: (!without).then_some(file),
         }));
     }
 
@@ -205,7 +216,8 @@ impl Slot {
     /// The timer is due, or the processor has ended.
     pub fn resume(&mut self, tools: &mut Tools) {
         let was_full = self.log.trouble() == Some(&Halt::Full);
-        let mut witness = seen(&tools.echo, &self.name);
+        let without = self.log.without().is_some();
+        let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
         let flow = self.log.resume(&mut tools.desk, Now::read(), &mut witness);
         if flow == Flow::Stuck {
             return;
@@ -239,15 +251,26 @@ impl Slot {
 
     /// After each change: tells of trouble, sets the timer, listens or stops listening.
     pub fn settle(&mut self, tools: &mut Tools) {
+        if tools.echo.is_some() && self.log.go_without(Now::read()) {
+            self.resume(tools);
+        }
+        if self.log.without().is_none() {
+            self.recent.clear();
+        }
         let trouble = self.log.trouble();
         tools.full |= trouble == Some(&Halt::Full);
-        let words = trouble.map(|halt| halt.words(self.log.path()).into_boxed_str());
+        let path = self.log.path();
+        let words = trouble.map(|halt| halt.words(path));
+        let aside = self.log.without().map(|halt| halt.words_without(path));
+        let echoed = words.is_none() && aside.is_some();
+        let words = words.or(aside).map(String::into_boxed_str);
         if words != self.told {
             let id = self.id;
             tools.reports.send(Report::Tell(match &words {
                 Some(words) => FromScribe::Trouble {
                     id,
                     message: words.to_string(),
+                    echoed,
                 },
                 None => FromScribe::Mended { id },
             }));
@@ -294,6 +317,7 @@ impl Slot {
                 tools.reports.send(Report::Tell(FromScribe::Trouble {
                     id: self.id,
                     message: format!("cannot wait for its output: {} ({errno:?})", errno.desc()),
+                    echoed: false,
                 }));
                 self.pipe = None;
             }
@@ -301,7 +325,8 @@ impl Slot {
     }
 
     fn end_line(&mut self, end: End, tools: &mut Tools) -> Flow {
-        let mut witness = seen(&tools.echo, &self.name);
+        let without = self.log.without().is_some();
+        let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
         self.log
             .end_line(end, &mut tools.desk, Now::read(), &mut witness)
     }
@@ -314,7 +339,8 @@ impl Slot {
             let Some(bytes) = self.read_once(tools, left) else {
                 return;
             };
-            let mut witness = seen(&tools.echo, &self.name);
+            let without = self.log.without().is_some();
+            let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
             let input = &tools.buffer[..bytes];
             self.log
                 .take(&mut tools.desk, input, Now::read(), &mut witness);
@@ -343,7 +369,8 @@ impl Slot {
 
     fn take_held(&mut self, tools: &mut Tools) {
         if let Some(held) = self.asks.take() {
-            let mut witness = seen(&tools.echo, &self.name);
+            let without = self.log.without().is_some();
+            let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
             self.log
                 .take(&mut tools.desk, &held, Now::read(), &mut witness);
         }
@@ -364,9 +391,14 @@ impl Slot {
     }
 }
 
-fn seen<'a>(echo: &'a Option<Arc<Echo>>, name: &'a str) -> Named<'a> {
+fn seen<'a>(
+    echo: &'a Option<Arc<Echo>>,
+    name: &'a str,
+    recent: Option<&'a mut Recent>,
+) -> Named<'a> {
     Named {
         echo: echo.as_deref(),
         name,
+        recent,
     }
 }

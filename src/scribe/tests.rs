@@ -183,7 +183,7 @@ fn trouble_is_told_once_and_its_end_too_and_nothing_is_lost() {
     let dir = in_the_way.join("web");
     let supervisor = Supervisor::start();
     let (_reader, mut writer) = supervisor.attach(7, &dir);
-    let FromScribe::Trouble { id: 7, message } = supervisor.hear() else {
+    let FromScribe::Trouble { id: 7, message, .. } = supervisor.hear() else {
         panic!("no trouble told");
     };
     assert!(
@@ -205,7 +205,7 @@ fn a_directory_that_another_process_holds_is_waited_for() {
     let supervisor = Supervisor::start();
     let (_reader, mut writer) = supervisor.attach(7, place.path());
     writer.write_all(b"one\n").unwrap();
-    let FromScribe::Trouble { id: 7, message } = supervisor.hear() else {
+    let FromScribe::Trouble { id: 7, message, .. } = supervisor.hear() else {
         panic!("no trouble told");
     };
     assert!(

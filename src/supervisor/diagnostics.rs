@@ -3,6 +3,8 @@
 //! Both are written by threads of their own, because the supervisor may not wait for a disk or for
 //! a terminal that somebody has stopped.
 
+use crate::ipc::told::{Stream, Told};
+use crate::ipc::wire::Format;
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -12,8 +14,9 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, time::FormatTime};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -34,15 +37,15 @@ pub struct Diagnostics {
 /// the returned text says why.
 ///
 /// On a machine's console only warnings stand: somebody may be logged in there.
-pub fn start(log_root: &Path, machine: bool) -> (Diagnostics, Option<String>) {
+pub fn start(log_root: &Path, format: Format, machine: bool) -> (Diagnostics, Option<String>) {
     let (stderr, guard) = slow(std::io::stderr());
     let mut guards = vec![guard];
     let screen = tracing_subscriber::fmt::layer()
         .with_writer(stderr)
         .with_ansi(false)
         .event_format(Lines {
-            stamped: false,
-            colour: colour(),
+            form: Form::Screen(format),
+            colour: colour() && format != Format::Json,
         })
         .with_filter(match machine {
             true => LevelFilter::WARN,
@@ -67,7 +70,7 @@ pub fn start(log_root: &Path, machine: bool) -> (Diagnostics, Option<String>) {
                 .with_writer(file)
                 .with_ansi(false)
                 .event_format(Lines {
-                    stamped: true,
+                    form: Form::File,
                     colour: false,
                 });
             (Some(layer), None)
@@ -102,9 +105,15 @@ fn colour() -> bool {
     std::io::stderr().is_terminal() && !refused
 }
 
-/// `name * message`, or with time and level in front.
+#[derive(Clone, Copy)]
+enum Form {
+    File,
+    Screen(Format),
+}
+
+/// `name * message`, in the file with time and level in front.
 struct Lines {
-    stamped: bool,
+    form: Form,
     /// What is wrong stands out among what is as it should be.
     colour: bool,
 }
@@ -117,6 +126,14 @@ impl Lines {
             Level::WARN if self.colour => ("\x1b[33m", "\x1b[0m"),
             _ => ("", ""),
         }
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        _ => "info",
     }
 }
 
@@ -157,11 +174,31 @@ where
     ) -> fmt::Result {
         let mut found = Found::default();
         event.record(&mut found);
-        if self.stamped {
-            tracing_subscriber::fmt::time::SystemTime.format_time(&mut writer)?;
-            write!(writer, " {:5} ", event.metadata().level())?;
-        }
         let name = found.service.as_deref().unwrap_or("outlast");
+        match self.form {
+            Form::File => {
+                SystemTime.format_time(&mut writer)?;
+                write!(writer, " {:5} ", event.metadata().level())?;
+            }
+            Form::Screen(Format::Text) => {}
+            Form::Screen(Format::Stamped) => {
+                SystemTime.format_time(&mut writer)?;
+                writer.write_char(' ')?;
+            }
+            Form::Screen(Format::Json) => {
+                let mut time = String::new();
+                SystemTime.format_time(&mut Writer::new(&mut time))?;
+                let told = Told {
+                    time: &time,
+                    service: name,
+                    stream: Stream::Supervisor,
+                    level: Some(level(*event.metadata().level())),
+                    text: &found.message,
+                    cut: false,
+                };
+                return writer.write_str(&told.line());
+            }
+        }
         let (begin, end) = self.paint(*event.metadata().level());
         for (number, line) in found.message.lines().enumerate() {
             // What a definition contains may not write to the terminal.

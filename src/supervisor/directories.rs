@@ -6,7 +6,7 @@ use super::manner::Manner;
 use super::place::Place;
 use super::vocab::{Event, Failure, Role, ServiceId};
 use super::watched::Woken;
-use super::{ADOPTIONS_MAX, Supervisor, WAITING_MAX, disk};
+use super::{ADOPTIONS_MAX, Once, Supervisor, WAITING_MAX, disk};
 use crate::ipc::wire::{SLOT_LOCK, ToKeeper};
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
@@ -16,6 +16,7 @@ use crate::svdir::scan::Scan;
 use crate::svdir::supervise::OpenError;
 use nix::errno::Errno;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -208,11 +209,17 @@ impl Supervisor {
             Err(error @ (OpenError::NotAFifo(_) | OpenError::Io { .. })) => {
                 // It runs all the same; only sv can't reach it.
                 let text = error.to_string();
-                tracing::warn!(
-                    service = &*place.name,
-                    "{text}; it runs, but sv can't see it"
-                );
-                place.supervise_trouble = Some(text);
+                let (new, about) = match is_forbidden(&error) {
+                    true => (self.once.insert(Once::Unseen), "; so it may be with others"),
+                    false => (true, ""),
+                };
+                if new {
+                    tracing::warn!(
+                        service = &*place.name,
+                        "{text}; it runs, but sv can't see it{about}"
+                    );
+                }
+                place.supervise_trouble = (!is_forbidden(&error)).then_some(text);
                 place.directory = disk::open_directory(&place.dir).ok().map(Arc::new);
             }
         }
@@ -300,5 +307,17 @@ impl Supervisor {
         let role = Role::Run;
         let event = Event::SpawnFailed { role, failure };
         self.final_event(id, event, key(id, role), pid);
+    }
+}
+
+/// The file system or its permissions do not want a `supervise/` there: nothing is amiss, as in a
+/// container whose image is read-only.
+fn is_forbidden(error: &OpenError) -> bool {
+    match error {
+        OpenError::Io { error, .. } => matches!(
+            error.kind(),
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+        ),
+        OpenError::Locked(_) | OpenError::NotAFifo(_) => false,
     }
 }

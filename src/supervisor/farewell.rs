@@ -14,6 +14,10 @@ const STRAYS_GRACE: Duration = Duration::from_secs(3);
 const STRAYS_ROUNDS: u32 = 5;
 /// What the scribe gets to write out the last lines.
 const SCRIBE_GRACE: Duration = Duration::from_secs(10);
+/// Kept back of --stop-timeout, but at most half of it: for what is to be done when services have had
+/// their time. A third each for finish scripts of those that were killed, for processes that left
+/// their service, for the last lines.
+const RESERVE_MAX: Duration = Duration::from_secs(3);
 /// What the disk thread gets to write the last status files.
 const DISK_GRACE: Duration = Duration::from_secs(2);
 
@@ -22,6 +26,7 @@ pub enum Stage {
     /// All services are being stopped.
     Stopping {
         since: Tick,
+        push: Push,
     },
     /// Processes that no service's scope covered are being ended.
     Sweeping {
@@ -40,16 +45,64 @@ pub enum Stage {
     Yielded,
 }
 
-impl Stage {
-    pub fn deadline(&self) -> Option<Tick> {
-        match self {
-            Stage::Sweeping { until, .. } | Stage::Writing { until } => Some(*until),
-            Stage::Serving | Stage::Stopping { .. } | Stage::Over { .. } | Stage::Yielded => None,
+/// What comes next when the stop as a whole is bounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Push {
+    Press,
+    Hurry,
+    GiveUp,
+}
+
+/// When what is due of a bounded stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Bounds {
+    press: Tick,
+    hurry: Tick,
+    strays: Tick,
+    end: Tick,
+}
+
+impl Bounds {
+    fn new(end: Tick, whole: Duration) -> Bounds {
+        let reserve = (whole / 2).min(RESERVE_MAX);
+        let before = |thirds: u32| {
+            let nanos = (reserve * thirds / 3).as_nanos();
+            Tick(
+                end.0
+                    .saturating_sub(u64::try_from(nanos).unwrap_or(u64::MAX)),
+            )
+        };
+        Bounds {
+            press: before(3),
+            hurry: before(2),
+            strays: before(1),
+            end,
+        }
+    }
+
+    fn at(&self, push: Push) -> Tick {
+        match push {
+            Push::Press => self.press,
+            Push::Hurry => self.hurry,
+            Push::GiveUp => self.strays,
         }
     }
 }
 
 impl Supervisor {
+    pub fn farewell_deadline(&self) -> Option<Tick> {
+        match &self.stage {
+            Stage::Stopping { push, .. } => self.bounds().map(|bounds| bounds.at(*push)),
+            Stage::Sweeping { until, .. } | Stage::Writing { until } => Some(*until),
+            Stage::Serving | Stage::Over { .. } | Stage::Yielded => None,
+        }
+    }
+
+    fn bounds(&self) -> Option<Bounds> {
+        let whole = self.settings.stop_timeout?;
+        (self.ending.until_ns != 0).then(|| Bounds::new(Tick(self.ending.until_ns), whole))
+    }
+
     /// The first time in order, the second time at once.
     pub fn told_to_end(&mut self, signal: Signal) {
         match self.stage {
@@ -99,7 +152,11 @@ impl Supervisor {
     }
 
     /// What a successor would have to know goes to the keeper first.
-    fn begin_to_end(&mut self, why: &str, ending: Ending) {
+    fn begin_to_end(&mut self, why: &str, mut ending: Ending) {
+        let now = self.now();
+        if let (0, Some(whole)) = (ending.until_ns, self.settings.stop_timeout) {
+            ending.until_ns = now.after(whole).0;
+        }
         let count = self
             .places
             .values()
@@ -109,7 +166,47 @@ impl Supervisor {
         tracing::info!("{why}: stopping {count} {plural}; once more kills them at once");
         self.ending = ending;
         self.tell_keeper(&ToKeeper::Ending(ending));
-        self.stage = Stage::Stopping { since: self.now() };
+        self.stage = Stage::Stopping {
+            since: now,
+            push: Push::Press,
+        };
+    }
+
+    /// The stop as a whole takes too long.
+    fn push(&mut self, since: Tick, push: Push) {
+        let names = self.still_there();
+        let next = match push {
+            Push::Press => {
+                tracing::warn!("--stop-timeout is nearly over: killing what still runs: {names}");
+                let outs = self.fleet.press(self.now());
+                self.perform_all(outs);
+                Push::Hurry
+            }
+            Push::Hurry => {
+                tracing::warn!("... and what is still to be done after it: {names}");
+                let outs = self.fleet.hurry(self.now());
+                self.perform_all(outs);
+                Push::GiveUp
+            }
+            Push::GiveUp => {
+                tracing::error!("--stop-timeout is over; left behind: {names}");
+                self.ending.code = self.ending.code.max(1);
+                return self.sweep_all(0, Signal::KILL);
+            }
+        };
+        self.stage = Stage::Stopping { since, push: next };
+    }
+
+    /// The services that have not been forgotten.
+    fn still_there(&self) -> String {
+        const SHOWN: usize = 8;
+        let mains = self.places.values().filter(|place| place.main.is_none());
+        let names: Vec<&str> = mains.map(|place| &*place.name).collect();
+        let shown = names.get(..SHOWN).unwrap_or(&names).join(", ");
+        match names.len().saturating_sub(SHOWN) {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        }
     }
 
     /// From one stage to the next, when it is time.
@@ -118,11 +215,14 @@ impl Supervisor {
         match &self.stage {
             Stage::Serving if self.is_over_as_runit() => self.stage = Stage::Over { code: 0 },
             Stage::Serving | Stage::Over { .. } | Stage::Yielded => {}
-            Stage::Stopping { since } => {
+            Stage::Stopping { since, push } => {
+                let (since, push) = (*since, *push);
                 if self.fleet.is_empty() && self.queue.is_empty() {
-                    let took = words::duration(now.since(*since));
+                    let took = words::duration(now.since(since));
                     tracing::info!("all services are down after {took}");
                     self.sweep_all(0, Signal::TERM);
+                } else if self.bounds().is_some_and(|bounds| bounds.at(push) <= now) {
+                    self.push(since, push);
                 }
             }
             Stage::Sweeping {
@@ -165,8 +265,15 @@ impl Supervisor {
         let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
         let pinned: Vec<Pinned> = strays.iter().filter_map(Pinned::pin).collect();
         let named: Vec<_> = pinned.iter().map(|pin| pin.leftover.clone()).collect();
-        if pinned.is_empty() || round > STRAYS_ROUNDS {
-            if !pinned.is_empty() {
+        let now = self.now();
+        let bound = self.bounds().map(|bounds| bounds.strays);
+        let late = bound.is_some_and(|strays| strays <= now);
+        if pinned.is_empty() || round > STRAYS_ROUNDS || late {
+            if late {
+                for pin in &pinned {
+                    pin.signal(i32::from(Signal::KILL.0));
+                }
+            } else if !pinned.is_empty() {
                 tracing::error!(
                     "left behind, KILL does not end them: {}",
                     words::names(&named)
@@ -185,7 +292,7 @@ impl Supervisor {
             pin.signal(i32::from(Signal::CONT.0));
             let _ = self.watched.add(pin.pidfd(), Woken::Last);
         }
-        let until = self.now().after(STRAYS_GRACE);
+        let until = now.after(STRAYS_GRACE).min(bound.unwrap_or(Tick(u64::MAX)));
         self.stage = Stage::Sweeping {
             round,
             until,
@@ -212,9 +319,9 @@ impl Supervisor {
         self.pen.attached.clear();
         self.to_attach.clear();
         self.pen.send(&ToScribe::Finish, None);
-        self.stage = Stage::Writing {
-            until: self.now().after(SCRIBE_GRACE),
-        };
+        let until = self.now().after(SCRIBE_GRACE);
+        let until = self.bounds().map_or(until, |bounds| until.min(bounds.end));
+        self.stage = Stage::Writing { until };
         self.advance();
     }
 
@@ -232,7 +339,9 @@ impl Supervisor {
     /// The last things: answers, status files, the socket, the keeper.
     pub async fn leave(&mut self, code: u8) -> std::io::Result<()> {
         self.answer_shutdowns();
-        self.disk.end(DISK_GRACE);
+        let left = self.bounds().map(|bounds| bounds.end.since(self.now()));
+        self.disk
+            .end(left.map_or(DISK_GRACE, |left| left.min(DISK_GRACE)));
         if let Some(cgroups) = &self.cgroups {
             cgroups.clean();
         }
@@ -244,5 +353,21 @@ impl Supervisor {
         tracing::info!("everything has ended; good-bye");
         self.keeper.send(&ToKeeper::Done { code }, &[])?;
         self.keeper.deliver().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_stop_leaves_time_for_what_comes_after_the_services() {
+        let second = 1_000_000_000;
+        let bounds = Bounds::new(Tick(100 * second), Duration::from_secs(25));
+        let all = [bounds.press, bounds.hurry, bounds.strays, bounds.end];
+        assert_eq!(all, [97, 98, 99, 100].map(|s| Tick(s * second)));
+        let bounds = Bounds::new(Tick(second), Duration::from_millis(600));
+        assert_eq!(bounds.press, Tick(second - 300_000_000));
+        assert_eq!(bounds.at(Push::GiveUp), bounds.strays);
     }
 }

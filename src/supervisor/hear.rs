@@ -313,7 +313,9 @@ impl Supervisor {
             return self.caught_as_runit(Signal(signal));
         }
         match Signal(signal) {
-            Signal::TERM | Signal::INT => self.told_to_end(Signal(signal)),
+            Signal::TERM | Signal::INT | Signal::QUIT | Signal::PWR | Signal::HALT => {
+                self.told_to_end(Signal(signal));
+            }
             Signal::HUP | Signal::ALRM => {
                 tracing::info!(
                     "caught {}: reading all service directories again",
@@ -406,6 +408,8 @@ mod tests {
             log_root: dir.join("log"),
             quiet: true,
             machine: false,
+            format: crate::ipc::wire::Format::Text,
+            stop_timeout: None,
             dir: dir.to_path_buf(),
             manner: crate::supervisor::manner::Manner::Own,
             title: String::new(),

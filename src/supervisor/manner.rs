@@ -93,6 +93,8 @@ pub fn read(args: &[OsString]) -> Option<Settings> {
         log_root: PathBuf::new(),
         quiet: true,
         machine: false,
+        format: crate::ipc::wire::Format::Text,
+        stop_timeout: None,
         dir,
         manner,
         title: title.to_string_lossy().into_owned(),

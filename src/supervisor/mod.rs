@@ -37,7 +37,7 @@ mod words;
 
 use crate::ipc::control::Trouble;
 use crate::ipc::wire::ledger::Outcome;
-use crate::ipc::wire::{self, Ending, FromKeeper, ToKeeper};
+use crate::ipc::wire::{self, Ending, Format, FromKeeper, ToKeeper};
 use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::pidfd::PidFd;
@@ -85,6 +85,10 @@ pub struct Settings {
     pub quiet: bool,
     /// For a machine: on its console stands only what somebody has to know.
     pub machine: bool,
+    /// ... and our own lines to stderr, in this form.
+    pub format: Format,
+    /// Bound of the whole stop.
+    pub stop_timeout: Option<Duration>,
     pub dir: PathBuf,
     pub manner: Manner,
     /// The directory as the user named it, for runit's messages.
@@ -92,7 +96,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `supervise --socket PATH --log-root DIR [--quiet] DIR`, as `cli` writes it.
+    /// `supervise --socket PATH --log-root DIR [--quiet] [--log-format FORMAT]
+    /// [--stop-timeout MILLISECONDS] DIR`, as `cli` writes it.
     pub fn read(args: &[OsString]) -> Option<Settings> {
         if let Some(settings) = manner::read(args) {
             return Some(settings);
@@ -100,6 +105,7 @@ impl Settings {
         let mut args = args.iter();
         let (mut socket, mut log_root, mut dir) = (None, None, None);
         let (mut quiet, mut machine) = (false, false);
+        let (mut format, mut stop_timeout) = (Format::default(), None);
         (args.next()? == "supervise").then_some(())?;
         while let Some(arg) = args.next() {
             match arg.to_str() {
@@ -107,6 +113,11 @@ impl Settings {
                 Some("--log-root") => log_root = Some(args.next()?.into()),
                 Some("--quiet") => quiet = true,
                 Some("--machine") => machine = true,
+                Some("--log-format") => format = Format::named(args.next()?.to_str()?)?,
+                Some("--stop-timeout") => {
+                    let ms = args.next()?.to_str()?.parse().ok()?;
+                    stop_timeout = Some(Duration::from_millis(ms));
+                }
                 Some(_) | None => dir = Some(arg.into()),
             }
         }
@@ -115,6 +126,8 @@ impl Settings {
             log_root: log_root?,
             quiet,
             machine,
+            format,
+            stop_timeout,
             dir: dir?,
             manner: Manner::Own,
             title: String::new(),
@@ -130,7 +143,10 @@ pub fn main(args: &[OsString]) -> u8 {
         return 2;
     };
     let _diagnostics = (!settings.manner.is_runit()).then(|| {
-        let (diagnostics, trouble) = diagnostics::start(&settings.log_root, settings.machine);
+        let Settings {
+            format, machine, ..
+        } = settings;
+        let (diagnostics, trouble) = diagnostics::start(&settings.log_root, format, machine);
         if let Some(trouble) = trouble {
             tracing::warn!("{trouble}");
         }
@@ -221,6 +237,15 @@ fn door_words(socket: &str, error: &DoorError) -> String {
     }
 }
 
+/// What may be so with all services for one reason, and is said of the first one only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Once {
+    /// Its log can't be written.
+    Echoed,
+    /// Its `supervise/` can't be made.
+    Unseen,
+}
+
 /// How it came to its end.
 enum End {
     Done,
@@ -267,6 +292,7 @@ struct Supervisor {
     upgrade: Option<Upgrade>,
     last_upgrade: Outcome,
     caution: Caution,
+    once: BTreeSet<Once>,
     /// The binary that is to take over from us.
     successor: Option<OwnedFd>,
     /// The socket as we made it.
@@ -313,6 +339,7 @@ impl Supervisor {
             upgrade: None,
             last_upgrade: Outcome::None,
             caution: Caution::default(),
+            once: BTreeSet::new(),
             successor: None,
             socket_identity,
             runit: Runit::default(),
@@ -424,7 +451,7 @@ impl Supervisor {
     fn deadline(&self) -> Option<Tick> {
         let all = [
             self.fleet.next_deadline(),
-            self.stage.deadline(),
+            self.farewell_deadline(),
             self.desk.deadline(),
             self.pen.deadline(),
             self.naming_due(),
@@ -469,6 +496,10 @@ mod tests {
             "--log-root",
             "/l",
             "--quiet",
+            "--log-format",
+            "json",
+            "--stop-timeout",
+            "1500",
             "/d",
         ];
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -476,7 +507,8 @@ mod tests {
         assert_eq!(settings.socket, PathBuf::from("/s"));
         assert_eq!(settings.log_root, PathBuf::from("/l"));
         assert_eq!(settings.dir, PathBuf::from("/d"));
-        assert!(settings.quiet);
+        assert!(settings.quiet && settings.format == Format::Json);
+        assert_eq!(settings.stop_timeout, Some(Duration::from_millis(1500)));
         assert_eq!(Settings::read(&args[..3]), None);
     }
 }

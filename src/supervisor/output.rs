@@ -2,7 +2,7 @@
 
 use super::place::Place;
 use super::vocab::ServiceId;
-use super::{FETCHES_MAX, Supervisor};
+use super::{FETCHES_MAX, Once, Supervisor};
 use crate::ipc::scribe::{self, Attach, FromScribe, ToScribe};
 use crate::ipc::wire::{SLOT_PIPE, ToKeeper};
 use crate::machine::spec::{Kind, Spec, Stamp};
@@ -116,16 +116,31 @@ impl Supervisor {
     pub fn scribe_says(&mut self, message: FromScribe) {
         match message {
             FromScribe::Tail { token, lines, file } => self.tail_came(token, lines, file),
-            FromScribe::Trouble { id, message } => {
-                if let Some(place) = self.places.get_mut(&ServiceId(id)) {
-                    tracing::warn!(service = &*place.name, "log: {message}");
-                    place.log_trouble = Some(message);
+            FromScribe::Trouble {
+                id,
+                message,
+                echoed,
+            } => {
+                let Some(place) = self.places.get_mut(&ServiceId(id)) else {
+                    return;
+                };
+                let new = !echoed || self.once.insert(Once::Echoed);
+                let about = if echoed {
+                    "; so it may be with others"
+                } else {
+                    ""
+                };
+                if new {
+                    tracing::warn!(service = &*place.name, "log: {message}{about}");
                 }
+                place.log_trouble = (!echoed).then(|| message.clone());
+                place.log_echoed = echoed.then_some(message);
             }
             FromScribe::Mended { id } => {
                 if let Some(place) = self.places.get_mut(&ServiceId(id)) {
                     tracing::info!(service = &*place.name, "log: written again");
                     place.log_trouble = None;
+                    place.log_echoed = None;
                 }
             }
         }

@@ -226,7 +226,7 @@ impl Supervisor {
                 role: 0,
             },
             what: What::Scribe {
-                echo: !self.settings.quiet,
+                echo: (!self.settings.quiet).then_some(self.settings.format),
             },
             session: true,
             streams: [Stream::Null, Stream::Keep, Stream::Keep],

@@ -78,6 +78,8 @@ pub struct Place {
     pub supervise_trouble: Option<String>,
     /// What is wrong with its log.
     pub log_trouble: Option<String>,
+    /// Why its lines are on standard output only.
+    pub log_echoed: Option<String>,
     /// Fingerprint of its definition, and since when that has been in force.
     pub definition: Option<(u64, u64)>,
     /// Its definition is left unread, since a supervisor may have died of it.

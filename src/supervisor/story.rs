@@ -87,7 +87,11 @@ impl Supervisor {
         if view.control_overdue {
             story.push("a control script hung and was killed".into());
         }
-        let troubles = [&place.log_trouble, &place.supervise_trouble];
+        let troubles = [
+            &place.log_trouble,
+            &place.log_echoed,
+            &place.supervise_trouble,
+        ];
         story.extend(troubles.into_iter().flatten().cloned());
         story.extend(place.warnings.iter().cloned());
         story

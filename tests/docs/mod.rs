@@ -2,6 +2,7 @@
 //! continuous integration runs.
 
 mod commands;
+mod container;
 mod definitions;
 mod examples;
 mod readme;

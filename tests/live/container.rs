@@ -1,6 +1,9 @@
 //! What a container asks of its first process, though not as one: an essential service's end is the
 //! end of all, with its code, whoever dies in between; and what of the environment comes through.
 
+mod first;
+mod ship;
+
 use super::world::{BINARY, World, eventually, kill};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb};
@@ -137,4 +140,49 @@ fn the_environment_comes_through_unless_the_service_is_to_have_none() {
     // PWD is the shell's doing.
     let names: Vec<_> = names.iter().filter(|name| *name != "PWD").collect();
     assert_eq!(names, ["OWN", "PATH"]);
+}
+
+#[test]
+fn the_stop_signals_of_engines_are_heard_by_one_that_is_not_the_first_process_too() {
+    for signal in [3, 30, 37] {
+        let mut world = World::new();
+        beside(&world);
+        let pid = world.keeper_pid().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &pid])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()));
+        assert_eq!(world.until_ended(), Some(0), "{}", world.said());
+        assert!(world.path("finished").exists());
+        world.until_line("other", "last line");
+    }
+}
+
+#[test]
+fn a_probe_names_what_is_not_as_it_should_be() {
+    let world = World::new();
+    world.run("one", "exec sleep 1000");
+    world.until_up("one");
+    // What nobody wants up is no concern of a probe.
+    world.service(
+        "off",
+        &[("run", "#!/bin/sh\nexec sleep 1000\n"), ("down", "")],
+    );
+    world.until_state("off", State::Down);
+    let probe = || world.outlast(&["check", "--all"]);
+    assert_eq!(probe().status.code(), Some(0));
+    world.service(
+        "two",
+        &[
+            ("run", "#!/bin/sh\nexec sleep 1000\n"),
+            ("check", "#!/bin/sh\n[ -e good ]\n"),
+        ],
+    );
+    world.until_up("two");
+    let answer = world.outlast(&["check", "--all", "--timeout", "1"]);
+    assert_eq!(answer.status.code(), Some(1), "{answer:?}");
+    let told = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert!(told.contains("two") && !told.contains("one"), "{told}");
+    fs::write(world.path("services/two/good"), "").expect("good");
+    eventually("all is well", || probe().status.success().then_some(()));
 }

@@ -17,8 +17,21 @@ pub enum What {
     Control(u8),
     /// Our own binary as launch, with a plan as descriptor 3.
     Launch,
-    /// Our own binary as the scribe, with its link as descriptor 3.
-    Scribe { echo: bool },
+    /// Our own binary as the scribe, with its link as descriptor 3; whether and how it repeats the
+    /// lines on standard output.
+    Scribe { echo: Option<Format> },
+}
+
+/// The form of lines on standard output and standard error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// `name | line`
+    #[default]
+    Text,
+    /// The same with the time in front.
+    Stamped,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Where one of stdin, stdout, stderr of a new process comes from.
@@ -85,7 +98,7 @@ impl What {
             What::Check => (2, 0, 0),
             What::Control(letter) => (3, i32::from(letter), 0),
             What::Launch => (4, 0, 0),
-            What::Scribe { echo } => (5, i32::from(echo), 0),
+            What::Scribe { echo } => (5, echo.map_or(0, Format::number), 0),
         };
         writer.u8(number).i32(first).i32(second)
     }
@@ -99,9 +112,41 @@ impl What {
             // Only letters and digits: the byte becomes part of a path.
             3 => What::Control(u8::try_from(first).ok().filter(u8::is_ascii_alphanumeric)?),
             4 => What::Launch,
-            5 => What::Scribe { echo: first != 0 },
+            5 => What::Scribe {
+                echo: Format::from_number(first),
+            },
             _ => return None,
         })
+    }
+}
+
+impl Format {
+    pub const ALL: [Format; 3] = [Format::Text, Format::Stamped, Format::Json];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Text => "text",
+            Format::Stamped => "stamped",
+            Format::Json => "json",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Format::Text => 1,
+            Format::Stamped => 2,
+            Format::Json => 3,
+        }
+    }
+
+    fn from_number(number: i32) -> Option<Format> {
+        Format::ALL
+            .into_iter()
+            .find(|format| format.number() == number)
     }
 }
 

@@ -14,7 +14,8 @@ fn what() -> impl Strategy<Value = What> {
         Just(What::Check),
         Just(What::Control(b't')),
         Just(What::Launch),
-        any::<bool>().prop_map(|echo| What::Scribe { echo }),
+        prop::sample::select(&[None, Some(Format::Text), Some(Format::Json)][..])
+            .prop_map(|echo| What::Scribe { echo }),
     ]
 }
 

@@ -1,6 +1,64 @@
-//! What happens to a line beside being written: it is repeated on standard error, or sent.
+//! What happens to a line beside being written: it is repeated on standard error, or sent; and what
+//! becomes of lines where nothing can be written.
 
 use super::*;
+
+/// A log without a file asks again so often, when there is something to be written, whether it may
+/// have one after all.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why there is no file, and when that was last found out.
+#[derive(Debug)]
+pub(super) struct Without {
+    halt: Halt,
+    asked_ns: u64,
+}
+
+impl Log {
+    /// Goes on without a file, for the witness alone, if what it is stuck at will not go away by
+    /// waiting. For a caller whose witness keeps the lines. To be followed by [`Log::resume`].
+    pub fn go_without(&mut self, now: Now) -> bool {
+        let Some(stuck) = &mut self.stuck else {
+            return false;
+        };
+        if !stuck.halt.is_for_good() {
+            return false;
+        }
+        self.without = Some(Box::new(Without {
+            halt: stuck.halt.clone(),
+            asked_ns: now.mono_ns,
+        }));
+        self.files = None;
+        self.begin += self.size;
+        self.size = 0;
+        true
+    }
+
+    /// Why there is no file, when there is none.
+    pub fn without(&self) -> Option<&Halt> {
+        self.without.as_ref().map(|without| &without.halt)
+    }
+
+    /// Whether it goes without a file for now; asks again if it is time.
+    pub(super) fn is_without(&mut self, now: Now) -> bool {
+        let Some(without) = &mut self.without else {
+            return false;
+        };
+        if now.mono_ns < without.asked_ns.saturating_add(nanos(ASK_AGAIN)) {
+            return true;
+        }
+        without.asked_ns = now.mono_ns;
+        if self.open_files(now).is_err() {
+            return true;
+        }
+        self.without = None;
+        false
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 impl Log {
     /// Does that, and tells whether the line of which this is the head goes to `current`.

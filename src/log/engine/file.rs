@@ -12,6 +12,10 @@ impl Log {
             return Ok(());
         }
         self.be_open(now)?;
+        if self.without.is_some() {
+            desk.out.clear();
+            return Ok(());
+        }
         if self.size == 0 {
             self.count_age_on(now);
         }
@@ -88,6 +92,9 @@ impl Log {
 
     /// Opens the directory, or sees (once a second) that `current` is still in its place.
     pub(super) fn be_open(&mut self, now: Now) -> Result<(), Halt> {
+        if self.is_without(now) {
+            return Ok(());
+        }
         let second = now.mono_ns / 1_000_000_000;
         if let Some(files) = &self.files {
             let looks = self.habits.looks_for_current && second != self.checked_s;
@@ -98,6 +105,11 @@ impl Log {
             // Removed or renamed under us. The lock is let go too: it is that directory's.
             self.files = None;
         }
+        self.open_files(now)
+    }
+
+    pub(super) fn open_files(&mut self, now: Now) -> Result<(), Halt> {
+        let second = now.mono_ns / 1_000_000_000;
         let opened = dir::open(&self.path, self.habits, now.wall)?;
         let position = self.position();
         self.size = opened.size;

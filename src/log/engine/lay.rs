@@ -18,7 +18,14 @@ impl Log {
         let stamp = desk.stamper.text(self.settings().stamp, now.wall);
         let rule = self.settings().rule(self.habits);
         loop {
-            self.lay_whole(lines, desk, input, stamp.as_bytes(), &rule, witness);
+            self.lay_whole(
+                lines,
+                desk,
+                input,
+                (now.wall, stamp.as_bytes()),
+                &rule,
+                witness,
+            );
             let Some(piece) = lines.next(input, now.wall, limit) else {
                 return Ok(());
             };
@@ -35,7 +42,7 @@ impl Log {
             if !self.selected {
                 continue;
             }
-            witness.line(piece.text, piece.ended);
+            witness.line(begun, piece.text, piece.ended);
             self.put_line(desk, &rule, stamp, piece.text, newline, now)?;
         }
     }
@@ -47,7 +54,7 @@ impl Log {
         lines: &Lines,
         desk: &mut Desk,
         input: &mut &[u8],
-        stamp: &[u8],
+        (now, stamp): (Duration, &[u8]),
         rule: &Rule,
         witness: &mut dyn Witness,
     ) {
@@ -72,7 +79,7 @@ impl Log {
                 desk.out.extend_from_slice(stamp);
             }
             desk.out.extend_from_slice(line);
-            witness.line(&line[..line.len() - 1], true);
+            witness.line(now, &line[..line.len() - 1], true);
             used += bytes;
             taken = newline + 1;
         }

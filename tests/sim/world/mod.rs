@@ -60,6 +60,7 @@ pub struct World {
     next_pid: i32,
     next_token: u64,
     next_whim: u64,
+    press_at: u64,
     hurry_at: u64,
     /// Mean time between whims, and how often the supervisor dies, once in so many actions.
     restless: u64,
@@ -103,6 +104,7 @@ impl World {
             next_pid: 100,
             next_token: 1,
             next_whim: 0,
+            press_at: u64::MAX,
             hurry_at: u64::MAX,
             restless,
             mortal,
@@ -158,6 +160,7 @@ impl World {
     fn begin_to_end(&mut self) {
         self.shutting_down = true;
         self.mortal = u64::MAX;
+        self.press_at = self.now + PATIENCE / 2;
         self.hurry_at = self.now + PATIENCE;
     }
 
@@ -205,6 +208,7 @@ impl World {
             .min(death)
             .min(timer)
             .min(rescan)
+            .min(self.press_at)
             .min(self.hurry_at);
         if next == u64::MAX {
             return Err(format!(
@@ -223,6 +227,10 @@ impl World {
             self.let_die();
         } else if next == rescan {
             self.rescan();
+        } else if next == self.press_at {
+            self.press_at = u64::MAX;
+            self.note(|| "press".to_owned());
+            self.todo.extend(self.fleet.press(Tick(self.now)));
         } else if next == self.hurry_at {
             self.hurry_at = u64::MAX;
             self.note(|| "hurry".to_owned());
