@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Takes over a descriptor that the kernel or our parent gave us as a bare number.
 ///
@@ -62,6 +62,111 @@ pub fn unread(socket: BorrowedFd<'_>) -> bool {
     // SAFETY: the kernel writes one int to the live local that is pointed to.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     done == 0 && bytes > 0
+}
+
+/// Bytes that can be read from a pipe now (FIONREAD, pipe(7)).
+pub fn readable(pipe: BorrowedFd<'_>) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int to the live local that is pointed to.
+    let done = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    match done {
+        0 => usize::try_from(bytes).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// A part of a file in memory, shared with it: what is stored there outlives this process.
+#[derive(Debug)]
+struct Mapping {
+    start: ptr::NonNull<u8>,
+    bytes: usize,
+}
+
+impl Mapping {
+    /// `at` is a multiple of the page size. An error when the file ends before.
+    fn new(file: BorrowedFd<'_>, at: u64, bytes: usize) -> io::Result<Mapping> {
+        let end = u64::try_from(bytes).ok().and_then(|b| at.checked_add(b));
+        let size = nix::sys::stat::fstat(file)?.st_size;
+        let inside = end.is_some_and(|end| u64::try_from(size).is_ok_and(|size| end <= size));
+        let at = libc::off_t::try_from(at).map_err(io::Error::other)?;
+        if !inside || bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: the kernel chooses a free range of addresses; nothing of ours lies there.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                at,
+            )
+        };
+        let start = ptr::NonNull::new(start.cast()).filter(|_| start != libc::MAP_FAILED);
+        let start = start.ok_or_else(io::Error::last_os_error)?;
+        Ok(Mapping { start, bytes })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one that mmap gave us, and whoever borrowed from it is gone.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+// SAFETY: plain memory that belongs to no thread; what may be done with it is up to the two types
+// around it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; they give out atomic words, or bytes by the borrow checker's rules.
+unsafe impl Sync for Mapping {}
+
+/// Shared memory as words that may be read and written at any time, by other processes too.
+#[derive(Debug)]
+pub struct SharedWords(Mapping);
+
+impl SharedWords {
+    /// Errors: the file is too short, or there is no address space left.
+    pub fn map(file: BorrowedFd<'_>, at: u64, words: usize) -> io::Result<SharedWords> {
+        Mapping::new(file, at, words.saturating_mul(size_of::<AtomicU64>())).map(SharedWords)
+    }
+
+    pub fn words(&self) -> &[AtomicU64] {
+        let words = self.0.bytes / size_of::<AtomicU64>();
+        // SAFETY: the range is mapped and a page's beginning is aligned for words; every access is
+        // atomic, so that writers elsewhere are no data race. The caller's rule is that the file is
+        // never made shorter.
+        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr().cast(), words) }
+    }
+}
+
+/// Shared memory as bytes, for one owner at a time.
+#[derive(Debug)]
+pub struct SharedBytes(Mapping);
+
+impl SharedBytes {
+    /// Nobody else may touch this part of the file as long as it is mapped, and the file is never
+    /// made shorter. Errors: the file is too short, or there is no address space left.
+    pub fn map(file: BorrowedFd<'_>, at: u64, bytes: usize) -> io::Result<SharedBytes> {
+        Mapping::new(file, at, bytes).map(SharedBytes)
+    }
+}
+
+impl std::ops::Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the range is mapped; by the rule of `map` nobody writes to it but through us.
+        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.bytes) }
+    }
+}
+
+impl std::ops::DerefMut for SharedBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for reading, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.bytes) }
+    }
 }
 
 /// Rust's start-up code ignores SIGPIPE, and what is ignored stays so over exec: a service would

@@ -10,10 +10,15 @@ pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum ToScribe {
+    /// What a predecessor left (two fds attached: the journal and its transit pipe). Comes before any
+    /// `Attach`.
+    Journal,
+    /// Something has waited for the scribe for a while; to be answered with `Here`.
+    StillThere,
     /// Read this pipe (fd attached) and write that log. Sent again with another setting it changes
     /// the log of a service that is attached already; the fd is then a duplicate to be closed.
     Attach(Attach),
-    /// Write out what is in the pipe, then close both.
+    /// Write out what is in the pipe, then close both. Answered by `Detached` when that is done.
     Detach { id: u32 },
     /// What comes from here on belongs to a new run.
     RunStarts { id: u32 },
@@ -62,4 +67,8 @@ pub enum FromScribe {
     },
     /// ... and is again.
     Mended { id: u32 },
+    /// Nothing of this log is left that would have to be written.
+    Detached { id: u32 },
+    /// The answer to `StillThere`.
+    Here,
 }

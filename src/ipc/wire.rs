@@ -36,6 +36,8 @@ pub const ROLES: usize = 4;
 pub const STATUS_UNSEEN: i32 = -1;
 /// The service id under which the scribe is held.
 pub const SCRIBE: u32 = u32::MAX;
+/// Its slots: the journal, and the pipe that goes with it.
+pub const SCRIBE_SLOTS: [u8; SLOTS] = [0, 1];
 
 /// One process of one service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -197,6 +199,10 @@ pub enum FromKeeper {
     Book,
     /// A predecessor has begun to stop everything; follows the book.
     Ending(Ending),
+    /// A part of ours has been stopped by a signal, and was not continued since.
+    Stopped {
+        key: Key,
+    },
 }
 
 /// What a supervisor is told first.
@@ -420,6 +426,7 @@ impl FromKeeper {
             FromKeeper::StillThere => Writer::new(9),
             FromKeeper::Book => Writer::new(10),
             FromKeeper::Ending(ending) => ending.write(Writer::new(11)),
+            FromKeeper::Stopped { key } => Writer::new(12).key(*key),
         }
         .0
     }
@@ -489,6 +496,7 @@ impl FromKeeper {
             9 => FromKeeper::StillThere,
             10 => FromKeeper::Book,
             11 => FromKeeper::Ending(Ending::read(reader)?),
+            12 => FromKeeper::Stopped { key: reader.key()? },
             _ => return None,
         })
     }

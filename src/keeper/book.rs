@@ -15,6 +15,7 @@ use crate::os::step::{DETAIL_BYTES_MAX, REPORT_HEAD_BYTES, Step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::sys::epoll::Epoll;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -95,6 +96,19 @@ impl Book {
             .processes
             .get_mut(usize::from(key.role))?
             .as_deref_mut()
+    }
+
+    /// By a signal, until somebody continues it.
+    pub fn is_stopped(&self, key: Key) -> bool {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        self.process(key).is_some_and(|process| {
+            let alive = matches!(process.stage, Stage::Starting { .. } | Stage::Alive);
+            alive
+                && matches!(
+                    waitid(Id::Pid(process.pid), flags),
+                    Ok(WaitStatus::Stopped(..))
+                )
+        })
     }
 
     pub fn slot(&self, id: u32, slot: u8) -> Option<BorrowedFd<'_>> {

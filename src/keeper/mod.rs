@@ -15,10 +15,10 @@ mod source;
 mod spawn;
 pub mod stages;
 mod upgrade;
-mod vigil;
 
 use crate::ipc::wire::ledger::Outcome;
-use crate::ipc::wire::{Ending, FromKeeper, RECORD_BYTES_MAX, ToKeeper, VERSION};
+use crate::ipc::wire::{Ending, FromKeeper, Key, RECORD_BYTES_MAX, SCRIBE, ToKeeper, VERSION};
+use crate::os::vigil::{Verdict, Vigil};
 use crate::os::{clock, fds};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -40,7 +40,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use upgrade::{Left, Next, Trial};
-use vigil::{Verdict, Vigil};
 
 /// Descriptors that we want to be allowed: 3 a service for 10,000 services, and some to spare.
 const NOFILE_WANTED: u64 = 40_000;
@@ -355,6 +354,14 @@ impl Keeper {
                     // A stop comes by the same signal.
                     if self.deputy.is_stopped() {
                         self.vigil.stopped(clock::monotonic_ns());
+                    }
+                    let key = Key {
+                        id: SCRIBE,
+                        role: 0,
+                    };
+                    if self.book.is_stopped(key) {
+                        let record = FromKeeper::Stopped { key };
+                        self.deputy.owe(Owed::Record(record));
                     }
                     return;
                 }

@@ -50,6 +50,8 @@ pub struct Desk {
     pub(super) out: Vec<u8>,
     /// Bytes of the line in hand that belong behind a rotation.
     pub(super) then: Vec<u8>,
+    /// Bytes of the input that have not been looked at.
+    pub(super) left: usize,
     pub(super) stamper: Stamper,
     /// Lines for standard error.
     pub(super) errors: Vec<u8>,

@@ -4,6 +4,7 @@
 //! descriptors here, `current` and `lock`, and ten thousand logs shall fit.
 
 use super::config::{CONFIG_BYTES_MAX, Config, Flaw};
+use super::mark::FileId;
 use super::rotate::{Kind, Old, next_time};
 use super::settings::Habits;
 use crate::os::locks;
@@ -133,6 +134,14 @@ pub struct Files {
 }
 
 impl Files {
+    /// Which file `current` is.
+    pub fn id(&self) -> FileId {
+        FileId {
+            dev: self.device,
+            ino: self.inode,
+        }
+    }
+
     /// Device of the file system that it is on.
     pub fn device(&self) -> u64 {
         self.device

@@ -30,6 +30,7 @@ use std::time::Duration;
 mod aside;
 mod file;
 mod lay;
+mod tracked;
 mod work;
 
 /// Stamped bytes gathered before they are written, when one read brings very many short lines.
@@ -106,6 +107,7 @@ pub struct Log {
     without: Option<Box<aside::Without>>,
     stuck: Option<Box<Stuck>>,
     teller: Option<Box<dyn Teller>>,
+    tracked: Option<Box<tracked::Tracked>>,
 }
 
 impl Log {
@@ -130,6 +132,7 @@ impl Log {
             without: None,
             stuck: None,
             teller: None,
+            tracked: None,
         }
     }
 
@@ -344,6 +347,8 @@ impl Log {
 
     /// Closes in order what is open; the line in hand is kept.
     pub fn let_go(&mut self) {
+        // Should it fail, a line or a part of one stands there twice.
+        let _ = self.cut_off();
         let Some(files) = self.files.take() else {
             return;
         };
@@ -408,6 +413,8 @@ impl Log {
         witness: &mut dyn Witness,
     ) -> Result<(), Halt> {
         self.be_open(now)?;
+        desk.left = input.len();
+        self.take_up(desk);
         self.flush(desk, now)?;
         if self.rotation_due {
             self.turn_over(desk, now)?;
@@ -421,7 +428,9 @@ impl Log {
         }
         self.lines = lines;
         result?;
-        self.flush(desk, now)
+        self.flush(desk, now)?;
+        self.mark(desk);
+        Ok(())
     }
 
     fn lay_end(
@@ -437,9 +446,10 @@ impl Log {
             End::Line => b"\n",
             End::Open => b"",
         };
-        let Some(piece) = lines.end() else {
+        let Some(piece) = lines.end(end == End::Open) else {
             return Ok(());
         };
+        self.lines.be_behind(end == End::Line);
         let Some(begun) = piece.begun else {
             return match self.selected {
                 true => self.put(desk, &rule, [b"", newline], now),

@@ -17,9 +17,12 @@ pub struct Piece<'a> {
     pub ended: bool,
 }
 
+/// Longest piece of a line behind its head: so much is in hand at most when a file ends in it.
+const PART_BYTES_MAX: usize = 8192;
+
 /// Where in a line the stream stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     /// Before the first byte of a line.
     #[default]
     Start,
@@ -47,6 +50,31 @@ impl Lines {
         }
     }
 
+    /// A stream that goes on where another one stood.
+    pub fn at(place: Place, since: Duration, held: Vec<u8>) -> Lines {
+        Lines { held, since, place }
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// What is held back, and since when.
+    pub fn held(&self) -> (&[u8], Duration) {
+        match self.place {
+            Place::Held => (&self.held, self.since),
+            Place::Start | Place::Rest => (&[], self.since),
+        }
+    }
+
+    /// Stands behind a piece that others have cut.
+    pub fn be_behind(&mut self, piece_ended: bool) {
+        self.place = match piece_ended {
+            true => Place::Start,
+            false => Place::Rest,
+        };
+    }
+
     /// The next piece, its bytes taken off `input`. None when the input is used up; an unfinished
     /// line shorter than `limit` is then held. `now` is when the input came.
     pub fn next<'s, 'i: 's>(
@@ -69,8 +97,14 @@ impl Lines {
     }
 
     /// The end of the stream, or of the run that wrote it: the last piece of an unfinished line.
-    pub fn end(&mut self) -> Option<Piece<'_>> {
-        let place = std::mem::take(&mut self.place);
+    /// `goes_on`: what may come nevertheless belongs to that line.
+    pub fn end(&mut self, goes_on: bool) -> Option<Piece<'_>> {
+        let place = self.place;
+        if goes_on && place != Place::Start {
+            self.place = Place::Rest;
+        } else {
+            self.place = Place::Start;
+        }
         let (text, begun) = match place {
             Place::Start => return None,
             Place::Held => (&self.held[..], Some(self.since)),
@@ -145,9 +179,10 @@ impl Lines {
     }
 
     fn in_rest<'i>(&mut self, input: &mut &'i [u8]) -> Piece<'i> {
-        let (text, ended) = match memchr(b'\n', input) {
+        let window = &input[..input.len().min(PART_BYTES_MAX)];
+        let (text, ended) = match memchr(b'\n', window) {
             Some(at) => (cut(input, at, 1), true),
-            None => (cut(input, input.len(), 0), false),
+            None => (cut(input, window.len(), 0), false),
         };
         if ended {
             self.place = Place::Start;
@@ -191,7 +226,7 @@ mod tests {
             }
             assert!(lines.held_bytes() <= limit);
         }
-        if end && let Some(piece) = lines.end() {
+        if end && let Some(piece) = lines.end(false) {
             add(piece, &mut open);
         }
         (whole, open)
@@ -234,9 +269,9 @@ mod tests {
             Some((b"defgh".to_vec(), false))
         );
         assert_eq!(lines.held_bytes(), 0);
-        let end = lines.end();
+        let end = lines.end(false);
         assert_eq!(end.map(|p| (p.text.len(), p.ended)), Some((0, true)));
-        assert_eq!(lines.end(), None);
+        assert_eq!(lines.end(false), None);
     }
 
     #[test]

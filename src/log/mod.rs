@@ -1,7 +1,7 @@
 //! Log directories in svlogd's format: one engine under the scribe and under the svlogd applet.
 //!
 //! Bytes come in as they were read from a pipe; stamped lines go out to `current`, which is rotated
-//! into `@TAI64N.s`. line, stamp, select, config and rotate are pure; dir, processor, engine and
+//! into `@TAI64N.s`. line, mark, stamp, select, config and rotate are pure; dir, processor, engine and
 //! tail touch the disk. Nothing here sleeps, waits or starts a thread (fsync's excepted, see
 //! `desk`): whatever can't be done now is told to the caller, together with the time of the
 //! next try, and bytes that were handed over are kept until they are written.
@@ -13,6 +13,7 @@ pub mod desk;
 pub mod dir;
 pub mod engine;
 pub mod line;
+pub mod mark;
 pub mod processor;
 pub mod rotate;
 pub mod select;
@@ -20,6 +21,7 @@ pub mod settings;
 pub mod shown;
 pub mod stamp;
 pub mod tail;
+pub mod trip;
 pub mod watch;
 
 /// How each line is stamped; the setting's own type, shared with service.toml through its name.

@@ -30,12 +30,15 @@ impl Processor {
     /// Starts the command on an unprocessed file.
     pub fn start(dir: &Path, command: &[u8], old: Old) -> io::Result<Processor> {
         let input = File::open(dir.join(old.with(Kind::Unprocessed).name()))?;
+        // A command whose starter was killed may still be writing to files of these names.
+        let unfinished = dir.join(old.with(Kind::Unfinished).name());
+        let _ = fs::remove_file(&unfinished);
+        let _ = fs::remove_file(dir.join("newstate"));
         let output = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
-            .open(dir.join(old.with(Kind::Unfinished).name()))?;
+            .open(&unfinished)?;
         state_file(dir, "state", false)?;
         state_file(dir, "newstate", true)?;
         let child = Command::new("/bin/sh")

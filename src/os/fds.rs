@@ -1,6 +1,7 @@
 //! Descriptors over sockets, inherited ones, and the other end of a pipe.
 
 use crate::sys;
+pub use crate::sys::{SharedBytes, SharedWords};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -88,6 +89,16 @@ pub fn reopen(fd: impl AsFd, flags: OFlag) -> nix::Result<OwnedFd> {
 pub fn pipe_held() -> nix::Result<OwnedFd> {
     let (reader, _writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     reopen(&reader, OFlag::O_RDWR)
+}
+
+/// Bytes that can be read from a pipe now.
+pub fn readable(pipe: impl AsFd) -> usize {
+    sys::readable(pipe.as_fd())
+}
+
+/// Whether the other end of a unix socket has not read all that was sent.
+pub fn unread(socket: impl AsFd) -> bool {
+    sys::unread(socket.as_fd())
 }
 
 /// Raises the limit of open files as far as it goes, and returns what it was.

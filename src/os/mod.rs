@@ -1,6 +1,7 @@
 //! The system, in types: clocks, users, limits, paths, descriptors over sockets.
 //!
-//! Small synchronous pieces that every room above may use. Nothing here decides anything.
+//! Small synchronous pieces that every room above may use. Nothing here decides anything about a
+//! service.
 
 pub mod clock;
 pub mod fds;
@@ -12,6 +13,7 @@ pub mod paths;
 pub mod pidfd;
 pub mod step;
 pub mod users;
+pub mod vigil;
 pub mod wording;
 
 /// For what people put into a pipeline: a reader that goes ends it.

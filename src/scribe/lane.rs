@@ -3,13 +3,16 @@
 //! Synchronous; it may wait for its disk as long as it takes, since nobody waits for it.
 
 use super::echo::Echo;
+use super::journal::{Journal, STAGING_BYTES};
 use super::link::Report;
 use super::mail::{Inbox, Post, mailbox};
 use super::slot::{PROCESSOR, Slot};
+use crate::ipc::scribe::FromScribe;
 use crate::log::engine::Desk;
 pub use crate::log::engine::End;
 use crate::log::settings::Settings;
 use crate::os::clock;
+use crate::os::fds::SharedBytes;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::cmp::Reverse;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Read from a pipe at once; a pipe's usual size.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = STAGING_BYTES;
 /// ... while the disk is full, so that ten thousand waiting logs hold little.
 const CAUTIOUS_BYTES: usize = 4096;
 /// Logs looked at between two looks at the messages.
@@ -73,7 +76,8 @@ pub struct Tools {
     pub epoll: Epoll,
     pub reports: Post<Report>,
     pub desk: Desk,
-    pub buffer: Vec<u8>,
+    pub buffer: Buffer,
+    pub journal: Option<Arc<Journal>>,
     /// When a log wants to be resumed. Times that a log has given up since are passed over.
     pub timers: BinaryHeap<Reverse<(u64, u32)>>,
     /// The disk was full when it was last written.
@@ -81,6 +85,32 @@ pub struct Tools {
     /// There is a supervisor that can be asked.
     pub linked: bool,
     pub echo: Option<Arc<Echo>>,
+}
+
+/// Where a lane reads to: its part of the journal, or memory of its own.
+pub enum Buffer {
+    Shared(SharedBytes),
+    Own(Vec<u8>),
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Buffer::Shared(bytes) => bytes,
+            Buffer::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Buffer::Shared(bytes) => bytes,
+            Buffer::Own(bytes) => bytes,
+        }
+    }
 }
 
 struct Lane {
@@ -97,8 +127,14 @@ pub fn start(
     number: usize,
     reports: Post<Report>,
     echo: Option<Arc<Echo>>,
+    journal: Option<Arc<Journal>>,
 ) -> io::Result<Post<Job>> {
     let (post, inbox) = mailbox()?;
+    let staging = journal.as_ref().map(|journal| journal.staging(number));
+    let (journal, buffer) = match staging {
+        Some(Ok(staging)) => (journal, Buffer::Shared(staging)),
+        Some(Err(_)) | None => (None, Buffer::Own(vec![0; READ_BYTES])),
+    };
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(inbox.bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
     let tools = Tools {
@@ -106,7 +142,8 @@ pub fn start(
         epoll,
         reports,
         desk: Desk::default(),
-        buffer: vec![0; READ_BYTES],
+        buffer,
+        journal,
         timers: BinaryHeap::new(),
         full: false,
         linked: true,
@@ -218,12 +255,17 @@ impl Lane {
             // What was read so far belongs to the old directory.
             slot.empty(End::Line, &mut self.tools);
         }
-        let slot = Box::new(Slot::new(id, name, dir, settings, pipe));
-        if let Some(old) = self.slots.insert(id, slot) {
-            let (name, bytes) = old.close();
+        if let Some(old) = self.slots.remove(&id) {
+            let (name, bytes) = old.close(false);
             if bytes > 0 {
                 eprintln!("outlast-scribe: {name}: {bytes} bytes lost with its old log directory");
             }
+        }
+        let slot = Box::new(Slot::new(id, name, dir, settings, pipe, &self.tools));
+        let unfinished = slot.is_unfinished();
+        self.slots.insert(id, slot);
+        if unfinished {
+            return self.with(id, Slot::open);
         }
         self.unopened.push_back(id);
         self.with(id, |_, _| {});
@@ -268,7 +310,11 @@ impl Lane {
     }
 
     fn remove(&mut self, id: u32) {
-        self.slots.remove(&id);
+        if let Some(slot) = self.slots.remove(&id) {
+            slot.close(false);
+        }
+        let gone = FromScribe::Detached { id };
+        self.tools.reports.send(Report::Tell(gone));
         // If the disk is still full, the next who is told so says it again.
         self.tools.full = false;
     }
@@ -286,17 +332,27 @@ impl Lane {
             return false;
         };
         let tools = &mut self.tools;
-        self.slots.retain(|_, slot| {
-            let stays = !slot.empty(end, tools);
-            if stays {
-                slot.settle(tools);
-            }
-            stays
-        });
+        // Who reads the pipes after us goes on with the journal, too.
+        let journal = tools.journal.as_ref();
+        let successor = end == End::Open && journal.is_some_and(|journal| journal.has_heirs());
+        let done: Vec<u32> = self
+            .slots
+            .iter_mut()
+            .filter_map(|(id, slot)| {
+                let stays = !slot.empty(end, tools);
+                if stays {
+                    slot.settle(tools);
+                }
+                (!stays).then_some(*id)
+            })
+            .collect();
+        for slot in done.iter().filter_map(|id| self.slots.remove(id)) {
+            slot.close(successor);
+        }
         if !self.slots.is_empty() && clock::monotonic_ns() < until {
             return false;
         }
-        let closed = self.slots.drain().map(|(_, slot)| slot.close());
+        let closed = self.slots.drain().map(|(_, slot)| slot.close(successor));
         let lost = closed.filter(|(_, bytes)| *bytes > 0).collect();
         self.tools.reports.send(Report::Done { lost });
         true

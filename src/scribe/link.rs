@@ -1,6 +1,7 @@
 //! The link to the supervisor: the main thread's loop.
 
 use super::echo::Echo;
+use super::journal::Journal;
 use super::lane::{End, Job};
 use super::mail::{Inbox, mailbox};
 use super::outbox::Outbox;
@@ -201,6 +202,8 @@ impl Link {
                 }
                 return;
             }
+            ToScribe::Journal => return self.take_journal(fds),
+            ToScribe::StillThere => return self.outbox.put(FromScribe::Here),
             ToScribe::Detach { id } => (id, Job::Detach { id }),
             ToScribe::RunStarts { id } => (id, Job::RunStarts { id }),
             ToScribe::RunEnded { id } => (id, Job::RunEnded { id }),
@@ -229,6 +232,22 @@ impl Link {
             ToScribe::Finish => return self.leave(End::Line),
         };
         self.router.pass(id, job);
+    }
+
+    /// Before any log: each finds in it what a killed predecessor had under way.
+    fn take_journal(&mut self, mut fds: Vec<OwnedFd>) {
+        let (transit, file) = (fds.pop(), fds.pop());
+        let opened = match (file, transit) {
+            (Some(file), Some(transit)) => Journal::open(file, transit),
+            _ => Err(Errno::EBADF.into()),
+        };
+        match opened {
+            Ok(journal) => self.router.journal = Some(journal),
+            Err(error) => eprintln!(
+                "outlast-scribe: cannot use the journal: {error}; logs are written without it, and \
+                 lines may be lost if the scribe is killed"
+            ),
+        }
     }
 
     fn send(&mut self) {

@@ -6,11 +6,13 @@
 //! hang. All wait in epoll or poll: nothing wakes up while nothing happens.
 //!
 //! It never decides anything about services and never signals one. It may be killed at any time:
-//! the pipes stay open in the keeper, and the next scribe goes on where this one stopped reading.
+//! the pipes stay open in the keeper, and so does the *journal*, from which the next scribe knows
+//! what was taken from a pipe and how far it came. No line is lost, doubled, torn or moved by it.
 //!
 //! Started by the keeper as `outlast-scribe [--echo=FORMAT]` with the link as descriptor 3.
 
 mod echo;
+mod journal;
 mod lane;
 mod link;
 mod mail;

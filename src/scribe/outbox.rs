@@ -4,7 +4,7 @@
 //! bound: nothing here grows with time.
 
 use crate::ipc::scribe::{DATAGRAM_BYTES_MAX, FromScribe};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Answers kept for a supervisor that does not read; the oldest go first.
 const ANSWERS_MAX: usize = 256;
@@ -14,6 +14,7 @@ pub struct Outbox {
     answers: VecDeque<FromScribe>,
     /// Per log: its trouble and whether it is echoed, or none when it is mended.
     states: BTreeMap<u32, Option<(String, bool)>>,
+    detached: BTreeSet<u32>,
 }
 
 impl Outbox {
@@ -29,7 +30,13 @@ impl Outbox {
             FromScribe::Mended { id } => {
                 self.states.insert(id, None);
             }
-            answer @ FromScribe::Tail { .. } => {
+            FromScribe::Detached { id } => {
+                self.states.remove(&id);
+                self.detached.insert(id);
+            }
+            // Asked again and again by one who does not read: one answer is enough.
+            FromScribe::Here if self.answers.contains(&FromScribe::Here) => {}
+            answer @ (FromScribe::Tail { .. } | FromScribe::Here) => {
                 if self.answers.len() >= ANSWERS_MAX {
                     self.answers.pop_front();
                 }
@@ -43,7 +50,10 @@ impl Outbox {
         if let Some(answer) = self.answers.front_mut() {
             return Some(fitting(answer));
         }
-        let (id, state) = self.states.first_key_value()?;
+        let Some((id, state)) = self.states.first_key_value() else {
+            let id = *self.detached.first()?;
+            return Some(encoded(&FromScribe::Detached { id }));
+        };
         let message = match state {
             Some((message, echoed)) => FromScribe::Trouble {
                 id: *id,
@@ -56,8 +66,8 @@ impl Outbox {
     }
 
     pub fn sent(&mut self) {
-        if self.answers.pop_front().is_none() {
-            self.states.pop_first();
+        if self.answers.pop_front().is_none() && self.states.pop_first().is_none() {
+            self.detached.pop_first();
         }
     }
 }
@@ -112,6 +122,15 @@ mod tests {
         outbox.put(FromScribe::Mended { id: 1 });
         assert_eq!(decoded(&mut outbox), Some(FromScribe::Mended { id: 1 }));
         assert_eq!(decoded(&mut outbox), Some(trouble(2, "b")));
+        assert_eq!(outbox.next(), None);
+    }
+
+    #[test]
+    fn of_a_log_that_is_gone_only_that_is_told() {
+        let mut outbox = Outbox::default();
+        outbox.put(FromScribe::Mended { id: 1 });
+        outbox.put(FromScribe::Detached { id: 1 });
+        assert_eq!(decoded(&mut outbox), Some(FromScribe::Detached { id: 1 }));
         assert_eq!(outbox.next(), None);
     }
 

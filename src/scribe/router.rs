@@ -3,11 +3,12 @@
 //! Never touches a disk, and never waits.
 
 use super::echo::Echo;
+use super::journal::Journal;
 use super::lane::{self, End, Job};
 use super::link::Report;
 use super::mail::Post;
 use super::scout::{Errand, Scouts};
-use crate::ipc::scribe::Attach;
+use crate::ipc::scribe::{Attach, FromScribe};
 use crate::log::settings::Settings;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most lanes; further file systems share one each.
-const LANES_MAX: usize = 64;
+pub const LANES_MAX: usize = 64;
 /// Messages kept for a log whose directory is still being looked up.
 const WAITING_MAX: usize = 64;
 
@@ -52,6 +53,8 @@ pub struct Router {
     pub scouts: Scouts,
     reports: Post<Report>,
     echo: Option<Arc<Echo>>,
+    /// Set before the first log is attached.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Router {
@@ -65,6 +68,7 @@ impl Router {
             scouts: Scouts::new(reports.clone()),
             reports,
             echo,
+            journal: None,
         }
     }
 
@@ -130,10 +134,14 @@ impl Router {
 
     /// Passes a message on. False when no lane has the log yet and the message can't wait.
     pub fn pass(&mut self, id: u32, job: Job) -> bool {
+        let detaches = matches!(job, Job::Detach { .. });
         let Some(place) = self.places.get_mut(&id) else {
+            if detaches {
+                let gone = FromScribe::Detached { id };
+                self.reports.send(Report::Tell(gone));
+            }
             return false;
         };
-        let detaches = matches!(job, Job::Detach { .. });
         let answers = matches!(job, Job::Tail { .. });
         match (place.lane, &mut place.coming) {
             (Some(lane), coming) => {
@@ -177,7 +185,8 @@ impl Router {
         }
         let number = self.lanes.len();
         let lane = if number < LANES_MAX {
-            match lane::start(number, self.reports.clone(), self.echo.clone()) {
+            let (reports, echo) = (self.reports.clone(), self.echo.clone());
+            match lane::start(number, reports, echo, self.journal.clone()) {
                 Ok(post) => {
                     self.lanes.push(post);
                     number

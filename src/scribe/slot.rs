@@ -3,9 +3,14 @@
 //! A *run* is a life of the service's process. Output belongs to the run that is under way when it
 //! is read. The supervisor tells a start before the process exists, but by another way than the
 //! output comes; so what is read of a service that is not known to run is held until the link has
-//! answered that everything told before has been passed on.
+//! answered that everything told before has been passed on. It is held in the pipe: its length is
+//! enough to know it by.
+//!
+//! With a journal, each piece of output goes through it (see there), and what a killed predecessor
+//! had in hand comes first.
 
 use super::echo::{Echo, Named};
+use super::journal::{Entry, Left};
 use super::lane::Tools;
 use super::link::Report;
 use super::recent::Recent;
@@ -13,9 +18,11 @@ use crate::ipc::scribe::FromScribe;
 use crate::log::dir::Halt;
 use crate::log::engine::{End, Flow, Log, Now};
 use crate::log::settings::{SCRIBE, Settings};
+use crate::os::fds;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::stat::fstat;
 use std::cmp::Reverse;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,8 +64,8 @@ pub struct Slot {
     pipe: Option<OwnedFd>,
     /// The pipe is in the lane's epoll set.
     listens: bool,
-    /// The link was asked about a start, on account of this output.
-    asks: Option<Box<[u8]>>,
+    /// The link was asked about a start, on account of so many bytes of output.
+    asks: Option<usize>,
     run: Run,
     /// Positions: where the run that is under way began, and the last one that has ended.
     starts: u64,
@@ -69,12 +76,33 @@ pub struct Slot {
     /// The trouble that the supervisor knows of.
     told: Option<Box<str>>,
     wakes_at: Option<u64>,
+    /// Where its progress is noted.
+    entry: Option<Entry>,
+    /// Input that a predecessor left, and when it came.
+    left: Option<Box<Left>>,
 }
 
 impl Slot {
-    pub fn new(id: u32, name: Box<str>, dir: &Path, settings: Settings, pipe: OwnedFd) -> Slot {
-        let log = Log::new(dir, settings, &SCRIBE);
+    pub fn new(
+        id: u32,
+        name: Box<str>,
+        dir: &Path,
+        settings: Settings,
+        pipe: OwnedFd,
+        tools: &Tools,
+    ) -> Slot {
+        let mut log = Log::new(dir, settings, &SCRIBE);
         let position = log.position();
+        let (mut entry, mut left) = (None, None);
+        if let Some(journal) = &tools.journal
+            && let Ok(about) = fstat(&pipe)
+            && let Some((claimed, mut found)) = journal.claim(id, about.st_ino)
+        {
+            let unfinished = found.is_unfinished();
+            log = log.tracked_by(Box::new(claimed.clone()), found.saved.take());
+            left = unfinished.then(|| Box::new(found));
+            entry = Some(claimed);
+        }
         Slot {
             id,
             name,
@@ -89,6 +117,8 @@ impl Slot {
             recent: Recent::default(),
             told: None,
             wakes_at: None,
+            entry,
+            left,
         }
     }
 
@@ -100,7 +130,13 @@ impl Slot {
         self.wakes_at
     }
 
+    /// A predecessor was killed while it wrote this log.
+    pub fn is_unfinished(&self) -> bool {
+        self.left.is_some()
+    }
+
     pub fn open(&mut self, tools: &mut Tools) {
+        self.finish_left(tools);
         if self.log.trouble().is_none() {
             self.log.open(&mut tools.desk, Now::read());
         }
@@ -117,11 +153,14 @@ impl Slot {
         if self.run == Run::UnderWay || !tools.linked {
             return self.read(tools, TURN_BYTES);
         }
-        if let Some(bytes) = self.read_once(tools, TURN_BYTES) {
-            self.asks = Some(tools.buffer[..bytes].into());
-            let (lane, id) = (tools.number, self.id);
-            tools.reports.send(Report::Ask { lane, id });
+        let waiting = self.pipe.as_ref().map_or(0, fds::readable);
+        if waiting == 0 {
+            // The end of the pipe, or another reader was quicker.
+            return self.read(tools, TURN_BYTES);
         }
+        self.asks = Some(waiting);
+        let (lane, id) = (tools.number, self.id);
+        tools.reports.send(Report::Ask { lane, id });
     }
 
     /// Everything that the supervisor said before the output came has been heard.
@@ -222,6 +261,9 @@ impl Slot {
         if flow == Flow::Stuck {
             return;
         }
+        if let Some(entry) = &self.entry {
+            entry.clear_aside();
+        }
         if was_full {
             tools.full = false;
         }
@@ -244,9 +286,16 @@ impl Slot {
         self.log.trouble().is_some()
     }
 
-    /// Lets go of everything; how many bytes are lost, and whose.
-    pub fn close(self) -> (Box<str>, usize) {
-        (self.name, self.log.close())
+    /// Lets go of everything; how many bytes are lost, and whose. Those that are in the journal are
+    /// not, if there is a `successor`.
+    pub fn close(self, successor: bool) -> (Box<str>, usize) {
+        let bytes = self.log.close();
+        match self.entry {
+            Some(_) if bytes > 0 && successor => return (self.name, 0),
+            Some(entry) => entry.release(),
+            None => {}
+        }
+        (self.name, bytes)
     }
 
     /// After each change: tells of trouble, sets the timer, listens or stops listening.
@@ -325,6 +374,7 @@ impl Slot {
     }
 
     fn end_line(&mut self, end: End, tools: &mut Tools) -> Flow {
+        self.finish_left(tools);
         let without = self.log.without().is_some();
         let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
         self.log
@@ -334,17 +384,19 @@ impl Slot {
     /// Reads until the pipe is dry or so many bytes were read, and writes them.
     fn read(&mut self, tools: &mut Tools, bytes_max: usize) {
         self.take_held(tools);
+        self.read_up_to(tools, bytes_max);
+    }
+
+    fn read_up_to(&mut self, tools: &mut Tools, bytes_max: usize) {
+        self.finish_left(tools);
         let mut left = bytes_max;
         while left > 0 && !self.is_stuck() {
-            let Some(bytes) = self.read_once(tools, left) else {
+            let most = tools.read_bytes().min(left);
+            let Some(bytes) = self.read_once(tools, most) else {
                 return;
             };
-            let without = self.log.without().is_some();
-            let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
-            let input = &tools.buffer[..bytes];
-            self.log
-                .take(&mut tools.desk, input, Now::read(), &mut witness);
-            if bytes < tools.read_bytes().min(left) {
+            self.write(tools, bytes);
+            if bytes < most {
                 return;
             }
             left -= bytes;
@@ -352,10 +404,15 @@ impl Slot {
     }
 
     /// One read into the lane's buffer; None when there is nothing.
-    fn read_once(&mut self, tools: &mut Tools, bytes_max: usize) -> Option<usize> {
-        let most = tools.read_bytes().min(bytes_max);
+    fn read_once(&mut self, tools: &mut Tools, most: usize) -> Option<usize> {
+        let pipe = self.pipe.as_ref()?;
         loop {
-            match nix::unistd::read(self.pipe.as_ref()?, &mut tools.buffer[..most]) {
+            let buffer = &mut tools.buffer[..most];
+            let read = match &self.entry {
+                Some(entry) => entry.take_in(tools.number, pipe.as_fd(), buffer),
+                None => nix::unistd::read(pipe, buffer),
+            };
+            match read {
                 Ok(0) => break,
                 Ok(bytes) => return Some(bytes),
                 Err(Errno::EAGAIN) => return None,
@@ -367,12 +424,46 @@ impl Slot {
         None
     }
 
+    /// Has the log take what was read.
+    fn write(&mut self, tools: &mut Tools, bytes: usize) {
+        let now = Now::read();
+        if let Some(entry) = &self.entry {
+            entry.came(tools.number, now.wall);
+        }
+        let piece = &tools.buffer[..bytes];
+        let without = self.log.without().is_some();
+        let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
+        let flow = self.log.take(&mut tools.desk, piece, now, &mut witness);
+        match (&self.entry, flow) {
+            (Some(entry), Flow::Going) => entry.written(tools.number),
+            (Some(entry), Flow::Stuck) => entry.keep_aside(tools.number, piece),
+            (None, _) => {}
+        }
+    }
+
+    /// What a killed predecessor had taken and not written.
+    fn finish_left(&mut self, tools: &mut Tools) {
+        let Some(left) = self.left.take() else {
+            return;
+        };
+        let mut now = Now::read();
+        if !left.wall.is_zero() {
+            now.wall = left.wall;
+        }
+        let without = self.log.without().is_some();
+        let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
+        let flow = self
+            .log
+            .take(&mut tools.desk, &left.input, now, &mut witness);
+        if let (Some(entry), Flow::Going) = (&self.entry, flow) {
+            entry.clear_aside();
+        }
+    }
+
+    /// What was there before the link was asked.
     fn take_held(&mut self, tools: &mut Tools) {
         if let Some(held) = self.asks.take() {
-            let without = self.log.without().is_some();
-            let mut witness = seen(&tools.echo, &self.name, without.then_some(&mut self.recent));
-            self.log
-                .take(&mut tools.desk, &held, Now::read(), &mut witness);
+            self.read_up_to(tools, held);
         }
     }
 

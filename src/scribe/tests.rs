@@ -92,6 +92,8 @@ impl Supervisor {
                     token: of, lines, ..
                 } if of == token => return lines,
                 FromScribe::Tail { .. }
+                | FromScribe::Here
+                | FromScribe::Detached { .. }
                 | FromScribe::Trouble { .. }
                 | FromScribe::Mended { .. } => {}
             }

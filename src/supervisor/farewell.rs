@@ -12,6 +12,8 @@ use std::time::Duration;
 const STRAYS_GRACE: Duration = Duration::from_secs(3);
 /// How often KILL is repeated for those that were forked meanwhile, before they are only named.
 const STRAYS_ROUNDS: u32 = 5;
+/// How long it is waited for that each log says it is written out.
+const LOGS_GRACE: Duration = Duration::from_secs(3);
 /// What the scribe gets to write out the last lines.
 const SCRIBE_GRACE: Duration = Duration::from_secs(10);
 /// Kept back of --stop-timeout, but at most half of it: for what is to be done when services have had
@@ -37,6 +39,8 @@ pub enum Stage {
     /// The scribe writes out what is left.
     Writing {
         until: Tick,
+        /// It was told that nothing more comes.
+        told: bool,
     },
     Over {
         code: u8,
@@ -93,7 +97,7 @@ impl Supervisor {
     pub fn farewell_deadline(&self) -> Option<Tick> {
         match &self.stage {
             Stage::Stopping { push, .. } => self.bounds().map(|bounds| bounds.at(*push)),
-            Stage::Sweeping { until, .. } | Stage::Writing { until } => Some(*until),
+            Stage::Sweeping { until, .. } | Stage::Writing { until, .. } => Some(*until),
             Stage::Serving | Stage::Over { .. } | Stage::Yielded => None,
         }
     }
@@ -238,7 +242,12 @@ impl Supervisor {
                     self.sweep_all(round.saturating_add(1), Signal::KILL);
                 }
             }
-            Stage::Writing { until } => {
+            Stage::Writing { told: false, until } => {
+                if self.pen.leaving.is_empty() || *until <= now {
+                    self.finish_scribe();
+                }
+            }
+            Stage::Writing { told: true, until } => {
                 if self.pen.pid.is_none() && !self.pen.starting {
                     let code = self.ending.code;
                     self.stage = Stage::Over { code };
@@ -315,19 +324,40 @@ impl Supervisor {
         }
     }
 
+    /// What services have written last is to be in their logs, also when the scribe has just been
+    /// killed and another one is not there yet.
     fn close_scribe(&mut self) {
+        let until = self.now().after(LOGS_GRACE);
+        let until = self.bounds().map_or(until, |bounds| until.min(bounds.end));
+        let told = false;
+        self.stage = Stage::Writing { until, told };
+        self.pen.hurry();
+        self.attach_some();
+        self.advance();
+    }
+
+    fn finish_scribe(&mut self) {
+        if !self.pen.leaving.is_empty() && !self.pen.is_connected() {
+            tracing::error!("there is no scribe; last lines are missing");
+        }
         self.pen.attached.clear();
+        self.pen.leaving.clear();
         self.to_attach.clear();
         self.pen.send(&ToScribe::Finish, None);
         let until = self.now().after(SCRIBE_GRACE);
         let until = self.bounds().map_or(until, |bounds| until.min(bounds.end));
-        self.stage = Stage::Writing { until };
+        let told = true;
+        self.stage = Stage::Writing { until, told };
         self.advance();
     }
 
     pub fn scribe_ended(&mut self, exit: Exit) {
         self.scribe_gone();
-        let ending = matches!(self.stage, Stage::Writing { .. } | Stage::Over { .. });
+        let ending = match self.stage {
+            Stage::Writing { told, .. } => told,
+            Stage::Over { .. } | Stage::Yielded => true,
+            Stage::Serving | Stage::Stopping { .. } | Stage::Sweeping { .. } => false,
+        };
         if !ending && !exit.success() {
             tracing::error!(
                 "the scribe ended ({}); output waits in the pipes, a new one takes over",

@@ -10,7 +10,8 @@ use super::watched::Woken;
 use super::{Supervisor, cgroups, quarantine};
 use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{
-    FromKeeper, Held, Key, ROLES, SCRIBE, SLOT_LOCK, SLOT_PIPE, STATUS_UNSEEN, Standing, ToKeeper,
+    FromKeeper, Held, Key, ROLES, SCRIBE, SCRIBE_SLOTS, SLOT_LOCK, SLOT_PIPE, STATUS_UNSEEN,
+    Standing, ToKeeper,
 };
 use crate::launch::report;
 use crate::os::clock;
@@ -81,6 +82,9 @@ impl Supervisor {
             FromKeeper::Fetched { id, slot, .. } => self.fetched(id, slot, attached.pop()),
             FromKeeper::Caught { signal } => self.caught(signal),
             FromKeeper::StillThere => self.tell_keeper(&ToKeeper::Here),
+            FromKeeper::Stopped { key } if key.id == SCRIBE => self.pen.is_stopped(self.now()),
+            // Nobody else is looked after in this way.
+            FromKeeper::Stopped { .. } => {}
             FromKeeper::Book => self.book_copied(attached.pop()),
             FromKeeper::Ending(ending) => self.go_on_ending(ending),
         }
@@ -97,8 +101,10 @@ impl Supervisor {
         if id == SCRIBE {
             // Linked to our predecessor; it writes out what it has and ends. Then comes ours.
             let predecessor = held.iter().find(|held| held.standing != Standing::None);
-            self.pen.took(predecessor.map(|held| held.pid));
-            return;
+            let pid = predecessor.map(|held| held.pid);
+            let has_estate = SCRIBE_SLOTS.iter().all(|slot| slots & (1 << slot) != 0);
+            let now = self.now();
+            return self.pen.predecessor(pid, has_estate, now);
         }
         let Ok(blob) = serde_json::from_slice::<Blob>(blob) else {
             tracing::error!("the keeper's page of service number {id} can't be read; left alone");

@@ -31,6 +31,11 @@ impl Link {
         self.queue.len()
     }
 
+    /// What was sent has not been read.
+    pub fn is_unread(&self) -> bool {
+        fds::unread(self.socket.get_ref())
+    }
+
     /// Sends now or, when the other side is slow, later but in order. Descriptors are duplicated
     /// only if they have to wait.
     pub fn send(&mut self, bytes: Vec<u8>, attached: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -408,6 +408,7 @@ impl Supervisor {
         self.look_for_rested();
         self.adopt_some();
         self.attach_some();
+        self.judge_scribe();
         self.advance();
         self.name_awaited();
         self.settle();

@@ -1,10 +1,10 @@
 //! Where output goes: a pipe with the keeper, and the scribe or a log service at its other end.
 
 use super::place::Place;
-use super::vocab::ServiceId;
+use super::vocab::{ServiceId, Signal};
 use super::{FETCHES_MAX, Once, Supervisor};
 use crate::ipc::scribe::{self, Attach, FromScribe, ToScribe};
-use crate::ipc::wire::{SLOT_PIPE, ToKeeper};
+use crate::ipc::wire::{Key, SCRIBE, SLOT_PIPE, ToKeeper};
 use crate::machine::spec::{Kind, Spec, Stamp};
 use crate::os::fds;
 use std::os::fd::{AsFd, OwnedFd};
@@ -94,6 +94,10 @@ impl Supervisor {
     }
 
     pub fn fetched(&mut self, id: u32, slot: u8, fd: Option<OwnedFd>) {
+        if id == SCRIBE {
+            self.pen.inherit(slot, fd);
+            return self.attach_some();
+        }
         if slot != SLOT_PIPE {
             return;
         }
@@ -108,6 +112,9 @@ impl Supervisor {
                 .is_some_and(|place| !place.runs());
             if ended {
                 self.pen.send(&ToScribe::RunEnded { id }, None);
+            }
+            if self.pen.leaving.contains(&id) {
+                self.pen.send(&ToScribe::Detach { id }, None);
             }
         }
         self.attach_some();
@@ -136,6 +143,13 @@ impl Supervisor {
                 place.log_trouble = (!echoed).then(|| message.clone());
                 place.log_echoed = echoed.then_some(message);
             }
+            FromScribe::Detached { id } => {
+                if self.pen.leaving.remove(&id) {
+                    self.pen.attached.remove(&id);
+                    self.forget_page(id);
+                }
+            }
+            FromScribe::Here => self.pen.answered(self.now()),
             FromScribe::Mended { id } => {
                 if let Some(place) = self.places.get_mut(&ServiceId(id)) {
                     tracing::info!(service = &*place.name, "log: written again");
@@ -143,6 +157,38 @@ impl Supervisor {
                     place.log_echoed = None;
                 }
             }
+        }
+    }
+
+    /// Whether the last of a service's output is still to be written: then its pipe has to stay with
+    /// the keeper, since the scribe may be killed.
+    pub fn writes_out(&mut self, id: u32) -> bool {
+        let writes = self.pen.attached.contains_key(&id);
+        if writes {
+            self.pen.leaving.insert(id);
+            self.pen.send(&ToScribe::Detach { id }, None);
+        }
+        writes
+    }
+
+    /// Nothing is known of that service any more, nor is any output of it left.
+    pub fn forget_page(&mut self, id: u32) {
+        let slot = SLOT_PIPE;
+        self.tell_keeper(&ToKeeper::Drop { id, slot });
+        self.tell_keeper(&ToKeeper::Forget { id });
+    }
+
+    /// Replaces a scribe that does not read what it is told, or that somebody has stopped.
+    pub fn judge_scribe(&mut self) {
+        // Without a keeper there is no other one to be had.
+        if !self.pen.barred && self.pen.judge(self.now()) {
+            tracing::error!("the scribe does not answer any more; it is killed and replaced");
+            let key = Key {
+                id: SCRIBE,
+                role: 0,
+            };
+            let signal = Signal::KILL.0;
+            self.tell_keeper(&ToKeeper::Signal { key, signal });
         }
     }
 

@@ -1,14 +1,18 @@
 //! The scribe as the supervisor sees it: a process of the keeper's, a link, and who is attached.
 //!
 //! It is started when the first service needs it, and again when it ends; then every pipe is
-//! fetched from the keeper and handed over anew. Nothing here waits for it.
+//! fetched from the keeper and handed over anew, and before them what a scribe leaves to the next
+//! one. Nothing here waits for it, but one that does not read what it is told is not kept.
 
 use super::link::Link;
 use super::vocab::Tick;
 use crate::ipc::scribe::{Attach, DATAGRAM_BYTES_MAX, FromScribe, ToScribe};
 use crate::os::identity::Identity;
+use crate::os::vigil::{Verdict, Vigil};
+use crate::os::{clock, fds};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -20,6 +24,22 @@ const DELAY_FIRST: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 /// One that lived this long starts the delays anew.
 const HEALTHY: Duration = Duration::from_secs(10);
+
+/// What a scribe leaves to the next one: its journal, and the pipe that goes with it. The keeper
+/// holds both.
+#[derive(Default)]
+pub enum Estate {
+    /// There is none yet.
+    #[default]
+    None,
+    /// The keeper has it.
+    Kept,
+    /// ... and was asked for it; what has come so far.
+    Coming([Option<OwnedFd>; 2]),
+    Here([OwnedFd; 2]),
+    /// It can't be had: the scribe works without.
+    Never,
+}
 
 #[derive(Default)]
 pub struct Pen {
@@ -35,9 +55,15 @@ pub struct Pen {
     pub starting: bool,
     /// What each attached service's log is to be; sent again to a new scribe.
     pub attached: BTreeMap<u32, Attach>,
+    /// Of them, services that are gone: their logs are to be written to the end.
+    pub leaving: BTreeSet<u32>,
     started: Tick,
     due: Option<Tick>,
     delay: Duration,
+    pub estate: Estate,
+    vigil: Vigil,
+    /// Somebody has stopped it.
+    stopped: bool,
 }
 
 impl Pen {
@@ -53,6 +79,14 @@ impl Pen {
         self.starting = true;
         self.started = now;
         self.due = None;
+        if let Estate::Here([journal, transit]) = &self.estate {
+            let both = [journal.as_fd(), transit.as_fd()].map(|fd| fd.try_clone_to_owned());
+            if let [Ok(journal), Ok(transit)] = both {
+                self.send_with(&ToScribe::Journal, &[&journal, &transit]);
+            }
+        }
+        self.send(&ToScribe::StillThere, None);
+        self.vigil.started(now.0);
         Ok(theirs)
     }
 
@@ -60,6 +94,45 @@ impl Pen {
     pub fn took(&mut self, pid: Option<i32>) {
         self.pid = pid;
         self.identity = pid.and_then(Identity::of);
+    }
+
+    /// Makes the estate of the first scribe.
+    pub fn found(&mut self) -> nix::Result<[OwnedFd; 2]> {
+        let journal = memfd_create(c"outlast-journal", MFdFlags::MFD_CLOEXEC)?;
+        Ok([journal, fds::pipe_held()?])
+    }
+
+    /// Our predecessor's: it writes out what it has and ends. One that does not is not waited for
+    /// long, since what it has is in its estate, unless it has none.
+    pub fn predecessor(&mut self, pid: Option<i32>, has_estate: bool, now: Tick) {
+        self.took(pid);
+        if has_estate {
+            self.estate = Estate::Kept;
+        }
+        match (pid, has_estate) {
+            (Some(_), true) => self.vigil.leaving(now.0),
+            (Some(_), false) => self.vigil.started(now.0),
+            (None, _) => {}
+        }
+    }
+
+    /// One of the things that the keeper was asked for.
+    pub fn inherit(&mut self, slot: u8, fd: Option<OwnedFd>) {
+        let Estate::Coming(parts) = &mut self.estate else {
+            return;
+        };
+        let (Some(part), Some(fd)) = (parts.get_mut(usize::from(slot)), fd) else {
+            // Lost, or never stored: begun anew.
+            self.estate = Estate::None;
+            return;
+        };
+        *part = Some(fd);
+        if let [Some(_), Some(_)] = parts
+            && let Estate::Coming([Some(journal), Some(transit)]) =
+                std::mem::replace(&mut self.estate, Estate::Never)
+        {
+            self.estate = Estate::Here([journal, transit]);
+        }
     }
 
     pub fn is_needed(&self) -> bool {
@@ -85,11 +158,50 @@ impl Pen {
         none && self.is_needed() && self.due.is_none_or(|due| due <= now)
     }
 
-    /// When one is to be started, if that is later.
+    /// When one is to be started, if that is later, or the one that is there looked at.
     pub fn deadline(&self) -> Option<Tick> {
-        self.due
+        let start = self
+            .due
             .filter(|_| self.pid.is_none() && !self.starting && self.is_needed())
-            .filter(|_| self.elder.is_none() && !self.barred)
+            .filter(|_| self.elder.is_none() && !self.barred);
+        let look = self.vigil.due_ns().map(Tick);
+        [start, look].into_iter().flatten().min()
+    }
+
+    /// It has said that it is there.
+    pub fn answered(&mut self, now: Tick) {
+        self.stopped = false;
+        let waits = self.waits();
+        self.vigil.answered(now.0, waits);
+    }
+
+    pub fn is_stopped(&mut self, now: Tick) {
+        self.stopped = true;
+        self.vigil.stopped(now.0);
+    }
+
+    /// Asks it, if there is reason to; whether it is to be replaced.
+    pub fn judge(&mut self, now: Tick) -> bool {
+        let waits = self.waits();
+        match self.vigil.judge(now.0, || waits) {
+            Verdict::Fine => false,
+            Verdict::Ask => {
+                self.send(&ToScribe::StillThere, None);
+                false
+            }
+            Verdict::Replace => self.pid.is_some(),
+        }
+    }
+
+    /// Something waits for it.
+    fn waits(&self) -> bool {
+        let unread = |link: &Link| link.waiting() > 0 || link.is_unread();
+        self.stopped || self.link.as_ref().is_some_and(unread)
+    }
+
+    /// The next one is not waited for.
+    pub fn hurry(&mut self) {
+        self.due = None;
     }
 
     /// Its process has ended, or could not be started. The next one starts at once if this one
@@ -98,6 +210,8 @@ impl Pen {
         self.link = None;
         self.took(None);
         self.starting = false;
+        self.stopped = false;
+        self.vigil.ended();
         if now.since(self.started) >= HEALTHY {
             self.delay = Duration::ZERO;
         }
@@ -107,14 +221,22 @@ impl Pen {
 
     /// Without a scribe nothing is sent: a new one learns all that counts from `attached`.
     pub fn send(&mut self, message: &ToScribe, pipe: Option<&OwnedFd>) {
+        match pipe {
+            Some(pipe) => self.send_with(message, &[pipe]),
+            None => self.send_with(message, &[]),
+        }
+    }
+
+    fn send_with(&mut self, message: &ToScribe, attached: &[&OwnedFd]) {
+        self.vigil.stir(clock::monotonic_ns());
         let Some(link) = &mut self.link else {
             return;
         };
         let Ok(bytes) = serde_json::to_vec(message) else {
             return;
         };
-        let pipe: Vec<_> = pipe.into_iter().map(AsFd::as_fd).collect();
-        if link.send(bytes, &pipe).is_err() {
+        let attached: Vec<_> = attached.iter().map(AsFd::as_fd).collect();
+        if link.send(bytes, &attached).is_err() {
             // Its end will be reported; until then it is not spoken to.
             self.link = None;
         }

@@ -2,11 +2,12 @@
 
 use super::hear::key;
 use super::manner::Manner;
+use super::pen::Estate;
 use super::place::Place;
 use super::vocab::{Action, Notice, Program, Role, ServiceId};
 use super::{Supervisor, cgroups, leftovers, words};
 use crate::ipc::scribe::ToScribe;
-use crate::ipc::wire::{SCRIBE, SLOT_LOCK, SLOT_PIPE, Spawn, Stream, ToKeeper, What};
+use crate::ipc::wire::{SCRIBE, SCRIBE_SLOTS, SLOT_LOCK, SLOT_PIPE, Spawn, Stream, ToKeeper, What};
 use crate::launch::plan::{self, Plan};
 use crate::machine::spec::{Kind, Scope, Spec};
 use crate::os::step::Step;
@@ -183,16 +184,14 @@ impl Supervisor {
         if self.settings.manner.is_runit() {
             return self.part(id, place);
         }
-        if self.pen.attached.remove(&id.0).is_some() {
-            self.pen.send(&ToScribe::Detach { id: id.0 }, None);
-        }
         if let Some(group) = &place.cgroup {
             cgroups::remove(group);
         }
-        for slot in [SLOT_PIPE, SLOT_LOCK] {
-            self.tell_keeper(&ToKeeper::Drop { id: id.0, slot });
+        let slot = SLOT_LOCK;
+        self.tell_keeper(&ToKeeper::Drop { id: id.0, slot });
+        if !self.writes_out(id.0) {
+            self.forget_page(id.0);
         }
-        self.tell_keeper(&ToKeeper::Forget { id: id.0 });
         let name = place.name.strip_suffix("/log").unwrap_or(&place.name);
         self.disk.give(super::Job::Forget {
             name: name.to_owned(),
@@ -213,6 +212,19 @@ impl Supervisor {
     }
 
     pub fn start_scribe(&mut self) {
+        match &self.pen.estate {
+            Estate::Here(_) | Estate::Never => {}
+            Estate::None => self.found_estate(),
+            Estate::Kept => {
+                self.pen.estate = Estate::Coming([None, None]);
+                for slot in SCRIBE_SLOTS {
+                    self.tell_keeper(&ToKeeper::Fetch { id: SCRIBE, slot });
+                }
+                return;
+            }
+            // Started when it is there.
+            Estate::Coming(_) => return,
+        }
         let theirs = match self.pen.connect(self.now()) {
             Ok(theirs) => theirs,
             Err(error) => {
@@ -234,6 +246,27 @@ impl Supervisor {
             extra: true,
         });
         let _ = self.keeper.send(&record, &[theirs.as_fd()]);
+    }
+}
+
+impl Supervisor {
+    /// With the keeper before anything is noted there.
+    fn found_estate(&mut self) {
+        match self.pen.found() {
+            Ok(parts) => {
+                for (slot, part) in SCRIBE_SLOTS.into_iter().zip(&parts) {
+                    let store = ToKeeper::Store { id: SCRIBE, slot };
+                    let _ = self.keeper.send(&store, &[part.as_fd()]);
+                }
+                self.pen.estate = Estate::Here(parts);
+            }
+            Err(error) => {
+                tracing::error!(
+                    "cannot make the scribe's journal: {error}; lines may be lost if it is killed"
+                );
+                self.pen.estate = Estate::Never;
+            }
+        }
     }
 }
 

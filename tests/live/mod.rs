@@ -9,6 +9,7 @@ mod daemons;
 mod keeperless;
 mod lifelines;
 mod logging;
+mod scribe;
 mod serving;
 mod stopping;
 mod supervision;

@@ -55,6 +55,12 @@ proptest! {
     }
 
     #[test]
+    fn a_stop_comes_back_as_it_went(key in key()) {
+        let record = FromKeeper::Stopped { key };
+        prop_assert_eq!(FromKeeper::decode(&record.encode()), Some(record));
+    }
+
+    #[test]
     fn any_bytes_decode_to_something_or_nothing_and_fit_a_record(bytes: Vec<u8>) {
         if let Some(record) = ToKeeper::decode(&bytes) {
             prop_assert!(record.encode().len() <= RECORD_BYTES_MAX);

@@ -1,6 +1,8 @@
 //! What happens to a line beside being written: it is repeated on standard error, or sent; and what
 //! becomes of lines where nothing can be written.
 
+use super::super::mark::FileId;
+use super::super::rotate::Rule;
 use super::*;
 
 /// A log without a file asks again so often, when there is something to be written, whether it may
@@ -31,6 +33,7 @@ impl Log {
         self.files = None;
         self.begin += self.size;
         self.size = 0;
+        self.found(FileId::default(), 0);
         true
     }
 

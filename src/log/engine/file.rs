@@ -3,6 +3,7 @@
 //! Each step may stop at a disk that does not take it; then nothing is lost and `resume` goes on.
 
 use super::super::rotate::{Old, Surplus};
+use super::super::trip;
 use super::*;
 
 impl Log {
@@ -16,8 +17,13 @@ impl Log {
             desk.out.clear();
             return Ok(());
         }
+        self.pass_over(desk)?;
         if self.size == 0 {
             self.count_age_on(now);
+        }
+        self.announce(desk.out.len());
+        if let Some(files) = &self.files {
+            trip::within(|| drop((&files.current).write(&desk.out[..desk.out.len() / 2])));
         }
         let mut written = 0;
         let mut result = Ok(());
@@ -46,6 +52,7 @@ impl Log {
             }
         }
         desk.out.drain(..written);
+        trip::at("written to the file");
         result.map_err(|error| {
             let halt = Halt::of("write", "current", &error);
             if halt != Halt::Full && self.habits.looks_for_current {
@@ -112,12 +119,13 @@ impl Log {
         let second = now.mono_ns / 1_000_000_000;
         let opened = dir::open(&self.path, self.habits, now.wall)?;
         let position = self.position();
-        self.size = opened.size;
-        self.begin = position.saturating_sub(opened.size);
+        self.size = self.found(opened.files.id(), opened.size);
+        self.begin = position.saturating_sub(self.size);
         self.floor = self.begin;
         self.begun_ns = now.mono_ns;
         self.checked_s = second;
         self.rotation_due = false;
+        trip::at("opened");
         self.read_config();
         self.files = Some(opened.files);
         self.tell(&Note::Opened { new: opened.new });
@@ -142,6 +150,8 @@ impl Log {
         if self.work.is_some() {
             return Err(Halt::Processing);
         }
+        self.cut_off()?;
+        self.mark(desk);
         let kind = match self.settings().processor() {
             Some(_) => Kind::Unprocessed,
             None => Kind::Saved,
@@ -159,6 +169,7 @@ impl Log {
             }
             Err(error) => return Err(Halt::of("rename", "current", &error)),
         };
+        trip::at("renamed");
         self.rotation_due = false;
         self.tell(&Note::Renamed {
             old,
@@ -175,7 +186,10 @@ impl Log {
                 let _ = files.current.set_permissions(Permissions::from_mode(mode));
             }
             let (files, rotated) = dir::renew(&self.path, self.habits, files)?;
+            trip::at("begun anew");
+            self.found(files.id(), 0);
             self.files = Some(files);
+            self.mark(desk);
             desk.sync(rotated);
         }
         olds.push(old);

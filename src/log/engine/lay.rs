@@ -27,8 +27,11 @@ impl Log {
                 witness,
             );
             let Some(piece) = lines.next(input, now.wall, limit) else {
+                desk.left = input.len();
                 return Ok(());
             };
+            desk.left = input.len();
+            self.lines.be_behind(piece.ended);
             let newline: &[u8] = if piece.ended { b"\n" } else { b"" };
             let Some(begun) = piece.begun else {
                 if self.selected {

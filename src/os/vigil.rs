@@ -1,18 +1,19 @@
-//! Whether the supervisor still serves: when it is asked, and how long its silence may last.
+//! Whether another part of ours still serves: when it is asked, and how long its silence may last.
 //!
-//! It is asked only when something has waited for it: a connection at the control socket, a record
-//! that it has not read, a stop that somebody sent it. So nobody wakes while nothing happens. The
-//! answer comes from the loop that serves, and one that does not come costs the supervisor its
-//! life; services do not notice. Pure: the time comes in as a number.
+//! The keeper looks at the supervisor so, and the supervisor at the scribe. Who is looked at is
+//! asked only when something has waited for it: a connection at the control socket, a message that
+//! it has not read, a stop that somebody sent it. So nobody wakes while nothing happens. The answer
+//! comes from the loop that serves, and one that does not come costs a part its life; services do
+//! not notice. Pure: the time comes in as a number.
 
 const MS: u64 = 1_000_000;
 /// How long something may wait before anybody asks; mostly it is gone by then.
 const LOOK_NS: u64 = 500 * MS;
-/// ... and when it still waits though the supervisor has answered: all places may be taken.
+/// ... and when it still waits though there was an answer: all places may be taken.
 const LOOK_AGAIN_NS: u64 = 5_000 * MS;
 /// How long an answer may take.
 const ANSWER_NS: u64 = 5_000 * MS;
-/// How long a fresh supervisor may take until it says hello: exec, libraries, a slow disk.
+/// How long a fresh one may take until it says hello: exec, libraries, a slow disk.
 const HELLO_NS: u64 = 20_000 * MS;
 /// When we are woken so much too late, we did not run either: it gets its time once more.
 const LATE_NS: u64 = 1_000 * MS;
@@ -41,7 +42,7 @@ pub struct Vigil {
 }
 
 impl Vigil {
-    /// A supervisor was started: it owes us a hello.
+    /// It was started and owes us a hello.
     pub fn started(&mut self, now_ns: u64) {
         self.watch = asked(now_ns, HELLO_NS);
     }
