@@ -178,6 +178,16 @@ pub fn default_sigpipe() {
     }
 }
 
+/// Takes back what Rust's start-up code does with SIGSEGV and SIGBUS. The kernel keeps from process 1
+/// what somebody sends it and it has no handler for; with these it would die of them (signal(7)).
+pub fn default_faults() {
+    // SAFETY: SIG_DFL installs no handler, so nothing of ours can run inside a signal.
+    unsafe {
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
+}
+
 /// What the program was started with, noted before Rust's start-up code opens /dev/null in place of
 /// standard descriptors that were closed, and ignores SIGPIPE: bits 0 to 2 for the descriptors that
 /// were closed, [`SIGPIPE_WAS_IGNORED`] for the signal.

@@ -31,6 +31,8 @@ const DELAY_MAX_NS: u64 = 5_000 * MS;
 const HEALTHY_NS: u64 = 10_000 * MS;
 /// Ends of supervisors that are counted: a successor may want to be careful.
 const CRASHES_NS: u64 = 60_000 * MS;
+/// Requests that are not understood, after which a supervisor is replaced.
+const BABBLE_MAX: u32 = 64;
 /// Most ends kept in mind.
 const CRASHES_MAX: usize = 16;
 
@@ -62,6 +64,8 @@ struct Alive {
     greeted: bool,
     /// What epoll waits for on the link.
     interest: EpollFlags,
+    /// Records of it that were none.
+    babble: u32,
 }
 
 pub struct Deputy {
@@ -184,6 +188,7 @@ impl Deputy {
             started_ns: now_ns,
             greeted: false,
             interest: EpollFlags::EPOLLIN,
+            babble: 0,
         })
     }
 
@@ -244,6 +249,21 @@ impl Deputy {
             let _ = kill(alive.pid, Signal::SIGKILL);
         }
         self.owed.clear();
+    }
+
+    /// It has said something that can't be understood. Now and then that is dropped; who says nothing
+    /// else is of no use.
+    pub fn babbled(&mut self) {
+        let Some(alive) = &mut self.alive else {
+            return;
+        };
+        alive.babble = alive.babble.saturating_add(1);
+        if alive.babble == 1 {
+            say("a request was not understood; it is dropped, as further ones are");
+        } else if alive.babble == BABBLE_MAX {
+            say("the supervisor babbles; it is killed and replaced");
+            self.hang_up();
+        }
     }
 
     /// Starts, delay and ends, for a keeper that comes after us.

@@ -166,6 +166,9 @@ impl Keeper {
         if !matches!(birth, Birth::Called) {
             let _ = nix::sys::prctl::set_name(c"outlast-keeper");
         }
+        if stages::is_first() {
+            crate::sys::default_faults();
+        }
         let placeholders = occupy_low_descriptors()?;
         let nofile = fds::raise_nofile(NOFILE_WANTED);
         // PIDs of orphans come to us, not to init: what a service leaves behind stays within reach.
@@ -433,7 +436,7 @@ impl Keeper {
                     let record = buffer.get(..got.bytes).and_then(ToKeeper::decode);
                     match record {
                         Some(record) if !got.cut => self.request(record, got.fds),
-                        Some(_) | None => say("a request was not understood; it is dropped"),
+                        Some(_) | None => self.deputy.babbled(),
                     }
                 }
                 Err(Errno::EAGAIN) => return false,

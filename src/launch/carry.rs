@@ -137,7 +137,9 @@ impl Becoming {
                 Ok(())
             }
             Do::EnvFile(path) => self.environment.add_file(path),
-            Do::JoinCgroup(path) => join_cgroup(path),
+            Do::SetCgroup { path, value } => write_cgroup(path, value),
+            // "0" is whoever writes, and right in every pid namespace.
+            Do::JoinCgroup(path) => write_cgroup(&format!("{path}/cgroup.procs"), "0"),
             Do::Umask(bits) => {
                 umask(Mode::from_bits_truncate(*bits));
                 Ok(())
@@ -235,13 +237,14 @@ fn search(program: &str, path: &OsStr, exec: impl Fn(&CString) -> Errno) -> Brok
     found.unwrap_or_else(|| at(Step::Search, program)(Errno::ENOENT))
 }
 
-fn join_cgroup(path: &str) -> Result<(), Broken> {
-    let procs = format!("{path}/cgroup.procs");
-    // "0" is whoever writes, and right in every pid namespace.
-    fs::write(&procs, "0").map_err(|error| Broken {
+/// The file is the kernel's and is never made: without its controller it is not there.
+fn write_cgroup(path: &str, value: &str) -> Result<(), Broken> {
+    let opened = fs::OpenOptions::new().write(true).open(path);
+    let written = opened.and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|error| Broken {
         step: Step::Cgroup,
         errno: error.raw_os_error().unwrap_or(Errno::EIO as i32),
-        detail: procs,
+        detail: path.to_owned(),
     })
 }
 

@@ -30,6 +30,11 @@ pub enum Do {
     SetEnv(BTreeMap<String, String>),
     /// NAME=VALUE lines; `#` comments, blank lines and one pair of quotes around a value allowed.
     EnvFile(String),
+    /// Write that into a file of this cgroup.
+    SetCgroup {
+        path: String,
+        value: String,
+    },
     /// Write our pid into this cgroup's `cgroup.procs`.
     JoinCgroup(String),
     Umask(u32),
@@ -88,6 +93,11 @@ fn steps(identity: &Identity, cgroup: Option<&str>) -> Vec<Do> {
     }
     steps.extend(identity.env_files.iter().cloned().map(Do::EnvFile));
     if let Some(cgroup) = cgroup {
+        let set = |(file, value): (&String, &String)| Do::SetCgroup {
+            path: format!("{cgroup}/{file}"),
+            value: value.clone(),
+        };
+        steps.extend(identity.cgroup.iter().map(set));
         steps.push(Do::JoinCgroup(cgroup.to_owned()));
     }
     steps.extend(identity.limits.iter().map(|limit| Do::Limit {
@@ -164,6 +174,7 @@ mod tests {
                 Do::UserEnv(_) => "user-env",
                 Do::SetEnv(_) => "env",
                 Do::EnvFile(_) => "env-file",
+                Do::SetCgroup { .. } => "cgroup-setting",
                 Do::JoinCgroup(_) => "cgroup",
                 Do::Umask(_) => "umask",
                 Do::Limit { .. } => "limit",

@@ -249,7 +249,14 @@ impl About<'_> {
             Step::EnvFile => self.env_file(),
             Step::Directory => self.directory(),
             Step::Cgroup => {
-                let advice = "outlast needs a cgroup of its own that it may write to";
+                let joins = self.detail.is_empty() || self.detail.ends_with("/cgroup.procs");
+                let advice = match joins {
+                    true => "outlast needs a cgroup of its own that it may write to",
+                    false => {
+                        "look at [cgroup] in service.toml: the kernel takes no such value, or \
+                              the controller is not to be had here"
+                    }
+                };
                 (self.failed(step), advice.to_owned(), "cgroup-refused")
             }
             Step::ServiceDirectory => {

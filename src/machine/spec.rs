@@ -66,6 +66,8 @@ pub struct Identity {
     pub directory: Option<String>,
     pub umask: Option<u32>,
     pub limits: Vec<Limit>,
+    /// What is written into the files of its cgroup before each start: `memory.max` to `64M`.
+    pub cgroup: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

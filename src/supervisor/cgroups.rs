@@ -1,9 +1,11 @@
-//! Control groups (version 2 only), for services whose scope is `tree`.
+//! Control groups (version 2 only), for services whose scope is `tree` or that have settings of one.
 //!
-//! Each gets one below our own group, when that may be written; without, the tree is followed by
-//! parentage. No controllers are switched on here.
+//! Each gets one below our own group, when that may be written; without, a tree is followed by
+//! parentage, and a service with settings does not start. Only those controllers are switched on
+//! that a service asks for.
 
 use nix::unistd::{AccessFlags, access};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,10 +32,16 @@ impl Cgroups {
         })
     }
 
-    /// Makes the group of this service, or finds it.
-    pub fn make(&self, service: &str) -> Option<PathBuf> {
+    /// Makes the group of this service anew, with these controllers; finds it when somebody is left
+    /// in it.
+    pub fn make(&self, service: &str, controllers: &BTreeSet<&str>) -> Option<PathBuf> {
         let group = self.base.join(service);
-        match fs::create_dir_all(&group) {
+        remove(&group);
+        let made = fs::create_dir_all(&group);
+        for controller in controllers {
+            self.hand_down(service, controller);
+        }
+        match made {
             Ok(()) => Some(group),
             Err(error) => {
                 let group = group.display();
@@ -42,6 +50,24 @@ impl Cgroups {
                     "cannot make its cgroup {group}: {error}; its descendants are followed instead"
                 );
                 None
+            }
+        }
+    }
+
+    /// Switches a controller on for our groups. Without it the setting's file is not there, and that
+    /// is what the start fails with.
+    fn hand_down(&self, service: &str, controller: &str) {
+        let above = self.base.parent().unwrap_or(&self.base);
+        for group in [above, &self.base] {
+            let file = group.join("cgroup.subtree_control");
+            if let Err(error) = fs::write(&file, format!("+{controller}")) {
+                let file = file.display();
+                tracing::warn!(
+                    service,
+                    "cannot switch on the controller {controller} in {file}: {error}; outlast must \
+                     stand in the root cgroup, or in one without processes of its own"
+                );
+                return;
             }
         }
     }

@@ -8,7 +8,7 @@ use nix::unistd::{Uid, geteuid};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 const CONNECTIONS_MAX: usize = 512;
 /// Requests of one connection under way at once; further ones are read when one is answered.
 const UNANSWERED_MAX: usize = 64;
+/// Between two tries to open a socket that could not be opened.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// When nobody could be let in for so long, mostly for want of descriptors, a successor with fresh
 /// ones may do better.
 const SHUT_MAX: Duration = Duration::from_secs(5);
@@ -85,6 +87,21 @@ pub fn open(path: &Path, left: Option<Left>) -> Result<Opened, DoorError> {
             what: "take it over",
             error,
         })
+}
+
+/// Tries again until the socket can be bound, then serves it.
+pub async fn open_late(
+    path: PathBuf,
+    asks: mpsc::UnboundedSender<Ask>,
+    notices: watch::Receiver<Option<Trouble>>,
+) -> io::Result<()> {
+    loop {
+        tokio::time::sleep(TRY_AGAIN).await;
+        if let Ok(listener) = bind(&path) {
+            tracing::warn!("the control socket {} is open now", path.display());
+            return serve(listener, asks, notices).await;
+        }
+    }
 }
 
 /// Binds the socket, in place of one that nobody answers on any more.

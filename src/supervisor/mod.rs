@@ -185,11 +185,17 @@ async fn serve(settings: Settings, keeper: OwnedFd) -> io::Result<u8> {
         identity: (welcome.dev, welcome.ino),
     });
     let listener = match door::open(&settings.socket, left) {
-        Ok(Opened::Inherited(listener)) => listener,
+        Ok(Opened::Inherited(listener)) => Some(listener),
         Ok(Opened::Fresh(listener)) => {
             let (dev, ino) = door::identity(&settings.socket).unwrap_or_default();
             keeper.send(&ToKeeper::Listen { dev, ino }, &[listener.as_fd()])?;
-            listener
+            Some(listener)
+        }
+        // A machine has to start its services also when /run is full or can't be written.
+        Err(error) if settings.machine => {
+            let words = door_words(&settings.socket.to_string_lossy(), &error);
+            tracing::error!("{words}; going on without one until it can be opened");
+            None
         }
         Err(error) => {
             let words = door_words(&settings.socket.to_string_lossy(), &error);
@@ -205,7 +211,14 @@ async fn serve(settings: Settings, keeper: OwnedFd) -> io::Result<u8> {
     let (tell, asks) = mpsc::unbounded_channel();
     let mut supervisor = Supervisor::new(settings, keeper, asks)?;
     let notices = supervisor.notices.subscribe();
-    let mut door = tokio::spawn(door::serve(listener, tell, notices));
+    let mut door = match listener {
+        Some(listener) => tokio::spawn(door::serve(listener, tell, notices)),
+        None => tokio::spawn(door::open_late(
+            supervisor.settings.socket.clone(),
+            tell,
+            notices,
+        )),
+    };
     supervisor.hear(FromKeeper::Welcome(welcome), Vec::new());
     tokio::select! {
         end = supervisor.run() => {

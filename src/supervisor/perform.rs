@@ -66,6 +66,9 @@ impl Supervisor {
         let Some(place) = self.places.get(&id) else {
             return;
         };
+        if role == Role::Run && group.is_none() && !spec.identity.cgroup.is_empty() {
+            return self.cannot_spawn(id, role, Step::Cgroup, nix::errno::Errno::ENOENT);
+        }
         let Some(directory) = &place.directory else {
             return self.cannot_spawn(id, role, Step::ServiceDirectory, nix::errno::Errno::ENOENT);
         };
@@ -127,15 +130,18 @@ impl Supervisor {
         self.spawn_failed(key(id, role), 0, step.number(), errno as i32, String::new());
     }
 
-    /// The cgroup that the next run is to join, for the scope `tree` where there are cgroups.
+    /// The cgroup that the next run is to join, for the scope `tree` and for settings of one, where
+    /// there are cgroups.
     fn group_for(&mut self, id: ServiceId, spec: &Spec, role: Role) -> Option<String> {
-        if role != Role::Run || spec.stop.scope != Scope::Tree || spec.kind == Kind::Log {
+        let settings = &spec.identity.cgroup;
+        let wanted = spec.stop.scope == Scope::Tree || !settings.is_empty();
+        if role != Role::Run || !wanted || spec.kind == Kind::Log {
             return None;
         }
         let place = self.places.get_mut(&id)?;
-        if place.cgroup.is_none() {
-            place.cgroup = self.cgroups.as_ref()?.make(&place.name);
-        }
+        let controllers = settings.keys().filter_map(|file| file.split('.').next());
+        let controllers = controllers.collect();
+        place.cgroup = self.cgroups.as_ref()?.make(&place.name, &controllers);
         let group = place.cgroup.as_deref()?;
         place.oom_before = cgroups::oom_kills(group).unwrap_or(0);
         Some(group.to_string_lossy().into_owned())

@@ -27,7 +27,7 @@ const fn key(
     }
 }
 
-pub const KEYS: [Key; 26] = [
+pub const KEYS: [Key; 27] = [
     key("description", "string", "none", r#""Web server""#),
     key(
         "exec",
@@ -69,6 +69,12 @@ pub const KEYS: [Key; 26] = [
         "table",
         "unchanged",
         r#"{ nofile = 65536, core = "unlimited" }"#,
+    ),
+    key(
+        "cgroup",
+        "table of integers and strings",
+        "none",
+        r#"{ "memory.max" = "64M", "pids.max" = 100 }"#,
     ),
     key("stop.signal", "signal", "TERM", r#""QUIT""#),
     key("stop.timeout", "duration", "10s", r#""1m30s""#),

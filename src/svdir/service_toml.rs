@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
+mod cgroup;
 mod item;
 mod limits;
 
@@ -116,6 +117,7 @@ impl Reader<'_> {
                 "directory" => self.spec.identity.directory = self.text(&item, PATH_BYTES_MAX),
                 "umask" => self.spec.identity.umask = self.umask(&item),
                 "limits" => self.limits(&item),
+                "cgroup" => self.cgroup(&item),
                 "stop" => self.stop(&item),
                 "restart" => self.restart(&item),
                 "essential" => self.essential(&item, table),

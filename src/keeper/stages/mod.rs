@@ -35,7 +35,8 @@ const CTRL_ALT_DEL: &str = "/etc/runit/ctrlaltdel";
 const MS: u64 = 1_000_000;
 /// Between two tries to fork.
 const FORK_AGAIN_NS: u64 = 1_000 * MS;
-/// Tries to fork the last part before process 1 does without it.
+/// Tries to fork stage 3, and the last part, before process 1 does without them.
+const THIRD_TRIES_MAX: u32 = 10;
 const LAST_TRIES_MAX: u32 = 3;
 /// What stage 2 gets between TERM and KILL.
 const SECOND_GRACE_NS: u64 = 5_000 * MS;
@@ -97,7 +98,8 @@ pub struct Stages {
     reboots: bool,
     /// Ends of the supervisor since then.
     supervisor_ends: u32,
-    last_tries: u32,
+    /// Forks refused on the way to the end.
+    tries: u32,
     /// Stage 2 is to be announced as one that comes again.
     again: bool,
 }
@@ -128,7 +130,7 @@ impl Stages {
             requests: 0,
             reboots: false,
             supervisor_ends: 0,
-            last_tries: 0,
+            tries: 0,
             again: false,
         }
     }
@@ -213,6 +215,9 @@ impl Keeper {
         let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
         match self.stage(&argv) {
             Ok((pid, report)) => {
+                if let Some(stages) = &mut self.stages {
+                    stages.tries = 0;
+                }
                 let limit_ns = match (part, script) {
                     (Part::Third, None) => Some(THIRD_MAX_NS),
                     (Part::Last, _) => Some(LAST_MAX_NS),
@@ -240,11 +245,14 @@ impl Keeper {
         let Some(stages) = &mut self.stages else {
             return;
         };
-        if part == Part::Last {
-            stages.last_tries = stages.last_tries.saturating_add(1);
-            if stages.last_tries >= LAST_TRIES_MAX {
-                return self.end_machine();
+        stages.tries = stages.tries.saturating_add(1);
+        match part {
+            Part::Third if stages.tries >= THIRD_TRIES_MAX => {
+                stages.tries = 0;
+                return self.kill_all(now_ns);
             }
+            Part::Last if stages.tries >= LAST_TRIES_MAX => return self.end_machine(),
+            Part::First | Part::Second | Part::Third | Part::Shell | Part::Last => {}
         }
         stages.come(part, now_ns.saturating_add(FORK_AGAIN_NS));
     }
@@ -494,10 +502,13 @@ impl Keeper {
             State::Serving => {
                 announce(&format!("- outlast: {why}: stopping all services"));
                 self.ending.get_or_insert_default();
-                match stages.requests >= REQUESTS_MAX {
-                    true => self.do_without_supervisor(),
-                    false => self.pass_on(SIGTERM),
+                if stages.requests >= REQUESTS_MAX {
+                    self.do_without_supervisor();
+                } else if self.deputy.is_listening() {
+                    self.pass_on(SIGTERM);
                 }
+                // One that comes later is told that the end has begun, and must not hear it twice:
+                // that would mean to hurry.
             }
             State::Refused => {}
         }
@@ -509,6 +520,7 @@ impl Keeper {
             return;
         };
         if self.ending.is_some() {
+            self.untold_signals &= !bit(SIGTERM);
             stages.supervisor_ends = stages.supervisor_ends.saturating_add(1);
             if stages.supervisor_ends >= SUPERVISOR_ENDS_MAX {
                 self.do_without_supervisor();
@@ -525,11 +537,13 @@ impl Keeper {
 
     /// As process 1 catches signals of its own, the supervisor gets those that it is to have.
     fn pass_on(&mut self, signal: i32) {
-        let bit = u32::try_from(signal)
-            .ok()
-            .and_then(|at| 1u64.checked_shl(at));
-        self.untold_signals |= bit.unwrap_or_default();
+        self.untold_signals |= bit(signal);
     }
+}
+
+fn bit(signal: i32) -> u64 {
+    let at = u32::try_from(signal).ok();
+    at.and_then(|at| 1u64.checked_shl(at)).unwrap_or_default()
 }
 
 impl Birth {
