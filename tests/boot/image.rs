@@ -1,6 +1,10 @@
 //! A machine that was made for runit, with nothing exchanged but the program.
 
-use super::machine::{Overlay, POWERED_OFF};
+use super::machine::{Overlay, POWERED_OFF, REBOOTED};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 /// Stage scripts as such machines have them.
 fn runits_stages(overlay: &Overlay) {
@@ -59,4 +63,103 @@ fn a_machine_made_for_runit_boots_and_services_outlive_what_stage_2_runs() {
     let (end, console) = machine.ends();
     assert_eq!(end, POWERED_OFF, "{console}");
     assert!(!console.contains("stage 3: reboot"), "{console}");
+}
+
+/// Debian's package that has runit's own scripts, and services as its packages bring them.
+const OF_DEBIAN: [&str; 6] = [
+    "/etc/runit/1",
+    "/lib/runit/async-timeout",
+    "/etc/sv/socklog-unix/run",
+    "/usr/bin/socklog",
+    "/etc/sv/mini-httpd/run",
+    "/usr/sbin/mini_httpd",
+];
+
+fn copy(overlay: &Overlay, path: &str) {
+    let target = overlay.path(&path[1..]);
+    fs::create_dir_all(target.parent().expect("a parent")).expect("directory");
+    let done = Command::new("cp")
+        .arg("-a")
+        .args([path.as_ref(), target.as_os_str()])
+        .status();
+    assert!(done.expect("cp").success(), "{path}");
+}
+
+/// Those lines of this machine's file whose users services ask for.
+fn users(file: &str) -> String {
+    let text = fs::read_to_string(file).expect("read");
+    let wanted = |line: &&str| line.starts_with(['_', 'n']) || line.starts_with("adm:");
+    text.lines()
+        .filter(wanted)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn debians_stages_and_services_run_with_only_the_program_exchanged() {
+    let Some(overlay) = Overlay::new() else {
+        return;
+    };
+    if let Some(missing) = OF_DEBIAN.iter().find(|path| !Path::new(path).exists()) {
+        println!("skipped: {missing} is not installed");
+        return;
+    }
+    for path in [
+        "/etc/runit",
+        "/lib/runit",
+        "/etc/sv/socklog-unix",
+        "/etc/sv/mini-httpd",
+    ] {
+        copy(&overlay, path);
+    }
+    for path in [
+        "/usr/bin/socklog",
+        "/usr/sbin/mini_httpd",
+        "/usr/bin/install",
+        "/usr/bin/realpath",
+    ] {
+        copy(&overlay, path);
+    }
+    // What this machine has besides does not belong to that one.
+    let sets = overlay.path("etc/runit/runsvdir");
+    fs::remove_dir_all(&sets).expect("removed");
+    let set = sets.join("default");
+    fs::create_dir_all(&set).expect("directory");
+    for name in ["socklog-unix", "mini-httpd"] {
+        symlink(format!("/etc/sv/{name}"), set.join(name)).expect("link");
+    }
+    fs::rename(overlay.path("etc/service/getty"), set.join("getty")).expect("moved");
+    fs::remove_dir_all(overlay.path("etc/service")).expect("removed");
+    symlink("default", sets.join("current")).expect("link");
+    symlink("/etc/runit/runsvdir/current", overlay.path("etc/service")).expect("link");
+    symlink("outlast", overlay.path("usr/bin/runsvchdir")).expect("link");
+    overlay
+        .script(
+            "etc/rcS.d/S01system",
+            "mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs run /run
+            mount -t devtmpfs dev /dev; mkdir -p /dev/pts; mount -t devpts devpts /dev/pts
+            hostname debians; ifconfig lo up",
+        )
+        .file("etc/runit/no.emulate.sysv", "")
+        .file("etc/hosts", "127.0.0.1 localhost\n")
+        .file(
+            "etc/passwd",
+            &format!("root::0:0:root:/root:/bin/sh\n{}", users("/etc/passwd")),
+        )
+        .file("etc/group", &format!("root:x:0:\n{}", users("/etc/group")))
+        .file("var/www/html/index.html", "a page\n");
+    let mut machine = overlay.boot(&[]);
+    machine.shows("debians ");
+    machine.logs_in();
+    machine.comes_to("sv status /etc/service/* | grep -c ^run:", "^3$");
+    machine.comes_to(
+        "logger -t tester a message; cat /var/log/runit/socklog/main/current",
+        "tester: a message",
+    );
+    machine.comes_to("wget -q -O - http://127.0.0.1/index.html", "a page");
+    machine.types("exec /sbin/init 6");
+    machine.shows("Waiting for services to stop...\n");
+    machine.shows("ok: down: /etc/service/mini-httpd: ");
+    let (end, console) = machine.ends();
+    assert_eq!(end, REBOOTED, "{console}");
 }
