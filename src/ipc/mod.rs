@@ -2,6 +2,7 @@
 //! socket here.
 
 pub mod control;
+pub mod properties;
 pub mod scribe;
 pub mod told;
 pub mod wire;

@@ -110,6 +110,25 @@ impl Deputy {
         }
     }
 
+    /// A link with nobody of ours at its other end.
+    #[cfg(any(test, fuzzing))]
+    pub fn pretend(&mut self, link: OwnedFd, epoll: &Epoll) -> io::Result<()> {
+        epoll.add(
+            &link,
+            EpollEvent::new(EpollFlags::EPOLLIN, Source::Link.pack()),
+        )?;
+        self.alive = Some(Alive {
+            // No process has this number.
+            pid: Pid::from_raw(i32::MAX),
+            pidfd: None,
+            link,
+            started_ns: 0,
+            greeted: true,
+            interest: EpollFlags::EPOLLIN,
+        });
+        Ok(())
+    }
+
     pub fn lives(&self) -> bool {
         self.alive.is_some()
     }
