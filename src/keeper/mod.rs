@@ -11,6 +11,8 @@
 
 mod book;
 mod deputy;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod source;
 mod spawn;
 pub mod stages;
@@ -435,6 +437,7 @@ impl Keeper {
                 Ok(got) => {
                     let record = buffer.get(..got.bytes).and_then(ToKeeper::decode);
                     match record {
+                        Some(record) if got.short => self.without_descriptors(&record),
                         Some(record) if !got.cut => self.request(record, got.fds),
                         Some(_) | None => self.deputy.babbled(),
                     }
@@ -517,6 +520,18 @@ impl Keeper {
                 let waits = self.deputy.is_waited_for();
                 self.vigil.answered(clock::monotonic_ns(), waits);
             }
+        }
+    }
+
+    /// A request whose descriptors found no room. A start is refused, and will be tried again. Of
+    /// what was to be kept the supervisor must not believe that it is: its successor sees what is.
+    fn without_descriptors(&mut self, record: &ToKeeper) {
+        if let ToKeeper::Spawn(spawn) = record {
+            let refused = spawn::refusal(spawn.key, Errno::EMFILE, String::new());
+            self.deputy.owe(Owed::Record(refused));
+        } else {
+            say("no room for a descriptor that is to be kept; the supervisor is replaced");
+            self.deputy.hang_up();
         }
     }
 

@@ -54,6 +54,25 @@ impl Workshop {
         })
     }
 
+    /// One that leaves the process that it is in as it is.
+    #[cfg(any(test, fuzzing))]
+    pub fn bare() -> io::Result<Workshop> {
+        let nofile = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Workshop {
+            environment: Environment::of_this_process(),
+            null: open_null()?,
+            started_as: None,
+            nofile_services: nofile,
+            nofile_ours: nofile,
+            oom: Oom {
+                ours: b"",
+                services: Vec::new(),
+            },
+            keep_ignored: false,
+            _placeholders: Vec::new(),
+        })
+    }
+
     /// What services are to have again, for a keeper that comes after us.
     pub fn services(&self) -> ((u64, u64), Vec<u8>) {
         (self.nofile_services, self.oom.services.clone())
@@ -380,7 +399,7 @@ fn steps() -> [u8; 4] {
     ]
 }
 
-fn refusal(key: Key, errno: Errno, detail: String) -> FromKeeper {
+pub fn refusal(key: Key, errno: Errno, detail: String) -> FromKeeper {
     let step = match errno {
         Errno::EAGAIN | Errno::ENOMEM => Step::Fork,
         _ => Step::Prepare,

@@ -46,8 +46,10 @@ pub struct Received {
     /// Zero when the other side has closed.
     pub bytes: usize,
     pub fds: Vec<OwnedFd>,
-    /// The datagram or its descriptors did not fit.
+    /// The datagram did not fit.
     pub cut: bool,
+    /// Descriptors that came with it found no room; all of them are lost.
+    pub short: bool,
 }
 
 /// One datagram, never waiting; its descriptors are close-on-exec.
@@ -57,18 +59,21 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Receive
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
     let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            fds.extend(numbers.into_iter().filter_map(sys::adopt));
+    // No error: the record is there, and who sent it may wait for an answer.
+    let short = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    if !short {
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = control {
+                fds.extend(numbers.into_iter().filter_map(sys::adopt));
+            }
         }
     }
-    let cut = message
-        .flags
-        .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+    let cut = message.flags.contains(MsgFlags::MSG_TRUNC);
     Ok(Received {
         bytes: message.bytes,
         fds,
         cut,
+        short,
     })
 }
 

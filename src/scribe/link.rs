@@ -166,7 +166,8 @@ impl Link {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return self.gone(),
             };
-            if received.bytes == 0 {
+            // Without a pipe that it was to read, a successor with fresh descriptors may do better.
+            if received.bytes == 0 || received.short {
                 return self.gone();
             }
             if received.cut {

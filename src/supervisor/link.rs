@@ -89,6 +89,7 @@ impl Link {
             loop {
                 match fds::receive(socket.as_fd(), buffer) {
                     Err(Errno::EINTR) => {}
+                    Ok(got) if got.short => return Err(Errno::EMFILE.into()),
                     other => return other.map_err(io::Error::from),
                 }
             }

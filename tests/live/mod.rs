@@ -6,6 +6,7 @@ mod commands;
 mod container;
 mod crashes;
 mod daemons;
+mod faults;
 mod keeperless;
 mod lifelines;
 mod logging;

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct World {
     dir: tempfile::TempDir,
     keeper: Option<Child>,
+    socket: PathBuf,
     /// The supervisor was told to end already, or is not expected to end well.
     ended: bool,
     /// A keeper was killed, and its supervisor may still answer.
@@ -32,6 +33,7 @@ impl World {
         let dir = tempfile::tempdir().expect("temporary directory");
         fs::create_dir(dir.path().join("services")).expect("services");
         World {
+            socket: dir.path().join("socket"),
             dir,
             keeper: None,
             ended: false,
@@ -101,7 +103,12 @@ impl World {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.path("socket")
+        self.socket.clone()
+    }
+
+    /// Before a supervisor is there.
+    pub fn put_socket_at(&mut self, path: PathBuf) {
+        self.socket = path;
     }
 
     pub fn keeper_pid(&self) -> i32 {
@@ -411,6 +418,20 @@ fn hello(socket: &Path) -> Option<Hello> {
     let mut hello = String::new();
     BufReader::new(stream).read_line(&mut hello).ok()?;
     serde_json::from_str(&hello).ok()
+}
+
+/// Whether there was an answer within that time, whatever it was.
+pub fn answered_within(socket: &Path, request: &Request, ms: u64) -> bool {
+    let stream = UnixStream::connect(socket).expect("connected");
+    let timeout = Some(Duration::from_millis(ms));
+    stream.set_read_timeout(timeout).expect("timeout");
+    let mut line = serde_json::to_vec(request).expect("request");
+    line.push(b'\n');
+    (&stream).write_all(&line).expect("sent");
+    let mut reader = BufReader::new(stream);
+    let mut said = [String::new(), String::new()];
+    said.iter_mut()
+        .all(|line| reader.read_line(line).is_ok_and(|count| count > 0))
 }
 
 /// Looks again and again until there is something to see. The one place where tests let time pass:
