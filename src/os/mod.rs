@@ -7,6 +7,7 @@ pub mod clock;
 pub mod fds;
 pub mod halting;
 pub mod identity;
+mod kill_point;
 pub mod limits;
 pub mod locks;
 pub mod paths;
@@ -19,3 +20,4 @@ pub mod wording;
 /// For what people put into a pipeline: a reader that goes ends it.
 pub use crate::sys::default_sigpipe;
 pub use crate::sys::{Child, Environment, control, environment, executed_as, loopback_up, spawn};
+pub use kill_point::kill_point;

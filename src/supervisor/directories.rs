@@ -10,7 +10,7 @@ use super::{ADOPTIONS_MAX, Once, Supervisor, WAITING_MAX, disk};
 use crate::ipc::wire::{SLOT_LOCK, ToKeeper};
 use crate::launch::report::Words;
 use crate::machine::spec::Spec;
-use crate::os::wording;
+use crate::os::{kill_point, wording};
 use crate::svdir::load::{Definition, Findings};
 use crate::svdir::scan::Scan;
 use crate::svdir::supervise::OpenError;
@@ -123,6 +123,7 @@ impl Supervisor {
                     self.caution.about.insert(id);
                 }
                 self.to_adopt.push_back(id);
+                kill_point("scan-half-done");
             } else if changed {
                 self.disk.give(Job::Read {
                     name: found.name.clone(),
@@ -187,6 +188,7 @@ impl Supervisor {
                         slot: SLOT_LOCK,
                     };
                     let _ = self.keeper.send(&store, &[lock.as_fd()]);
+                    kill_point("lock-stored");
                 }
                 match opened.left {
                     Some(left) => self.take_over(id, left),

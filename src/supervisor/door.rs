@@ -4,6 +4,7 @@
 //! loop (`requests`). Peer credentials decide: root and the supervisor's own user may.
 
 use crate::ipc::control::{Hello, REQUEST_BYTES_MAX, Request, Response, Trouble, VERSION};
+use crate::os::kill_point;
 use nix::unistd::{Uid, geteuid};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -241,6 +242,7 @@ async fn connection(
         while let Some(mut response) = answers.recv().await {
             response.notice.clone_from(&notices.borrow());
             write_all(&mut write, &response).await?;
+            kill_point("answer-written");
             if response.id != 0 {
                 places.add_permits(1);
             }

@@ -14,8 +14,8 @@ use crate::ipc::wire::{
     Standing, ToKeeper,
 };
 use crate::launch::report;
-use crate::os::clock;
 use crate::os::step::Step;
+use crate::os::{clock, kill_point};
 use std::os::fd::OwnedFd;
 
 /// What a child of runsv's exits with when its exec fails.
@@ -93,6 +93,7 @@ impl Supervisor {
     pub fn acknowledge(&mut self, key: Key, pid: i32) {
         if pid != 0 {
             self.tell_keeper(&ToKeeper::Acknowledge { key, pid });
+            kill_point("end-acknowledged");
         }
     }
 
@@ -138,6 +139,7 @@ impl Supervisor {
             .fleet
             .restore(now, service, main, &blob.snapshot, &alive);
         self.perform_all(outs);
+        kill_point("book-half-read");
     }
 
     pub fn spawned(&mut self, key: Key, pid: i32) {

@@ -1,12 +1,13 @@
 //! Where output goes: a pipe with the keeper, and the scribe or a log service at its other end.
 
+use super::link::KeeperLink;
 use super::place::Place;
 use super::vocab::{ServiceId, Signal};
 use super::{FETCHES_MAX, Once, Supervisor};
 use crate::ipc::scribe::{self, Attach, FromScribe, ToScribe};
 use crate::ipc::wire::{Key, SCRIBE, SLOT_PIPE, ToKeeper};
 use crate::machine::spec::{Kind, Spec, Stamp};
-use crate::os::fds;
+use crate::os::{fds, kill_point};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -33,11 +34,7 @@ impl Supervisor {
                 Ok(pipe) => {
                     place.piped = true;
                     place.pipe = nix::sys::stat::fstat(&pipe).ok().map(|it| it.st_ino);
-                    let store = ToKeeper::Store {
-                        id: id.0,
-                        slot: SLOT_PIPE,
-                    };
-                    let _ = self.keeper.send(&store, &[pipe.as_fd()]);
+                    store_pipe(&mut self.keeper, id, &pipe);
                     fresh = Some(pipe);
                 }
                 Err(error) => {
@@ -66,6 +63,7 @@ impl Supervisor {
                 // The scribe knows of the pipe before the first run writes into it.
                 Some(pipe) if self.pen.takes_more() => {
                     self.pen.send(&ToScribe::Attach(attach), Some(&pipe));
+                    kill_point("pipe-handed-on");
                 }
                 Some(_) | None => self.to_attach.push_back(id),
             }
@@ -176,6 +174,7 @@ impl Supervisor {
         let slot = SLOT_PIPE;
         self.tell_keeper(&ToKeeper::Drop { id, slot });
         self.tell_keeper(&ToKeeper::Forget { id });
+        kill_point("service-forgotten");
     }
 
     /// Replaces a scribe that does not read what it is told, or that somebody has stopped.
@@ -197,6 +196,17 @@ impl Supervisor {
         self.fetching.clear();
         self.to_attach = self.pen.attached.keys().map(|id| ServiceId(*id)).collect();
     }
+}
+
+/// The keeper holds it from now on.
+pub fn store_pipe(keeper: &mut KeeperLink, id: ServiceId, pipe: &OwnedFd) {
+    let store = ToKeeper::Store {
+        id: id.0,
+        slot: SLOT_PIPE,
+    };
+    // A keeper that is gone is noticed where we listen to it.
+    let _ = keeper.send(&store, &[pipe.as_fd()]);
+    kill_point("pipe-stored");
 }
 
 fn attach(id: ServiceId, place: &Place, spec: &Spec, log_root: &Path) -> Attach {

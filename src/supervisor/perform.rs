@@ -10,6 +10,7 @@ use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{SCRIBE, SCRIBE_SLOTS, SLOT_LOCK, SLOT_PIPE, Spawn, Stream, ToKeeper, What};
 use crate::launch::plan::{self, Plan};
 use crate::machine::spec::{Kind, Scope, Spec};
+use crate::os::kill_point;
 use crate::os::step::Step;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io::{Seek, Write};
@@ -27,6 +28,7 @@ impl Supervisor {
                     key: key(id, role),
                     signal: signal.0,
                 });
+                kill_point("signal-sent");
             }
             Action::Sweep { signal } => self.sweeps.push((id, signal)),
             // The fleet keeps these.
@@ -114,6 +116,7 @@ impl Supervisor {
         }
         let mut attached = vec![directory.as_fd()];
         attached.extend(sheet.as_ref().map(AsFd::as_fd));
+        kill_point("spawn-unsent");
         if let Err(error) = self.keeper.send(&record, &attached) {
             tracing::error!(
                 service = &*place.name,
@@ -123,6 +126,7 @@ impl Supervisor {
         if let Some(place) = self.places.get_mut(&id) {
             place.ask_for(role);
         }
+        kill_point("spawn-sent");
     }
 
     /// A start that failed before the keeper was asked.

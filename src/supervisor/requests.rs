@@ -6,6 +6,7 @@ use super::{Job, Supervisor, show, words};
 use crate::ipc::control::{self, NAMES_MAX, Request, Response, Service, Trouble, VERSION, Verb};
 use crate::ipc::scribe::ToScribe;
 use crate::machine::view::Phase;
+use crate::os::kill_point;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -476,6 +477,7 @@ impl Supervisor {
     pub fn tell_untold(&mut self) {
         if self.keeper.waiting() == 0 {
             for (ask, ok, services) in self.desk.untold.drain(..) {
+                kill_point("answer-unwritten");
                 respond(&ask, ok, services);
             }
         }

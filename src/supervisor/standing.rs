@@ -5,6 +5,7 @@ use super::vocab::ServiceId;
 use super::{Supervisor, disk, show};
 use crate::ipc::wire::{BLOB_BYTES_MAX, ToKeeper};
 use crate::machine::snapshot::Snapshot;
+use crate::os::kill_point;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -80,7 +81,9 @@ impl Supervisor {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         if std::mem::replace(&mut place.blob, hasher.finish()) != place.blob {
+            kill_point("blob-unsent");
             self.tell_keeper(&ToKeeper::Blob { id: id.0, bytes });
+            kill_point("blob-sent");
         }
     }
 

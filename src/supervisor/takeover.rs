@@ -3,9 +3,10 @@
 
 use super::disk::Record;
 use super::hear::key;
+use super::output::store_pipe;
 use super::vocab::{Pid, Role, ServiceId};
 use super::{Supervisor, watched::Woken};
-use crate::ipc::wire::{SLOT_PIPE, ToKeeper};
+use crate::ipc::wire::ToKeeper;
 use crate::machine::snapshot::Snapshot;
 use crate::os::step::Step;
 use crate::svdir::left::{Left, Living};
@@ -87,11 +88,7 @@ impl Supervisor {
         }
         place.pipe = fstat(&pipe).ok().map(|found| found.st_ino);
         place.piped = true;
-        let store = ToKeeper::Store {
-            id: id.0,
-            slot: SLOT_PIPE,
-        };
-        let _ = self.keeper.send(&store, &[pipe.as_fd()]);
+        store_pipe(&mut self.keeper, id, &pipe);
         place.fresh_pipe = Some(pipe);
     }
 

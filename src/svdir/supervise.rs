@@ -6,7 +6,7 @@
 
 use super::status::{State, Status, Want, encode, pid_text, stat_text};
 use crate::os::pidfd::PidFd;
-use crate::os::{locks, wording};
+use crate::os::{kill_point, locks, wording};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -283,6 +283,7 @@ pub fn write(dir: &Path, status: &Status) -> io::Result<()> {
     let supervise = dir.join("supervise");
     replace(&supervise, "pid", pid_text(status).as_bytes())?;
     replace(&supervise, "stat", stat_text(status).as_bytes())?;
+    kill_point("stat-written");
     replace(&supervise, "status", &encode(status))
 }
 
@@ -299,6 +300,7 @@ fn replace(supervise: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     };
     file.write_all(content)?;
     drop(file);
+    kill_point("status-not-renamed");
     fs::rename(&new, supervise.join(name))
 }
 

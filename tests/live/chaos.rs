@@ -1,6 +1,7 @@
-//! The supervisor dies at random moments while services start, stop, crash and write and commands
-//! are on their way. Whatever comes: never two copies, no process of an undisturbed service is
-//! replaced, what was wanted stays wanted, and no line is lost.
+//! The supervisor dies, at random moments and at each of its kill points, while services start, stop,
+//! crash and write, commands are on their way and directories come and go. Whatever comes: never two
+//! copies, no process of an undisturbed service is replaced, what was wanted stays wanted, and no
+//! line is lost.
 //!
 //! `OUTLAST_CHAOS_KILLS=1000 cargo test --release live::chaos` takes longer, `OUTLAST_CHAOS_SEED=7`
 //! throws the same dice again (the moments still depend on the machine).
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// Kills of an ordinary test run, and those that one world takes: the keeper waits longer after
 /// each one.
 const KILLS: u64 = 100;
-const KILLS_PER_WORLD: u64 = 5;
+const KILLS_PER_WORLD: usize = 5;
 /// Worlds at once.
 const WORLDS: usize = 5;
 const STEADY: usize = 5;
@@ -51,7 +52,11 @@ pub fn number_from(variable: &str) -> Option<u64> {
 }
 
 fn inhabited() -> (World, BTreeMap<String, i32>) {
-    let world = World::new();
+    let mut world = World::quiet();
+    fs::create_dir(world.path("points")).expect("a directory");
+    let mut command = Command::new(BINARY);
+    command.env("OUTLAST_KILL_POINTS", world.path("points"));
+    world.supervise_as(command, &[]);
     for number in 0..STEADY {
         let body = format!("{ALONE}echo $$ >>starts; exec sleep 1000");
         world.run(&format!("steady{number}"), &body);
@@ -129,8 +134,50 @@ fn command(world: &World, name: &str, mut dice: Dice, over: &AtomicBool) -> Opti
     want
 }
 
-fn one_kill(world: &World, dice: &mut Dice) {
+/// What a supervisor dies of.
+#[derive(Clone, Copy)]
+enum Death {
+    /// A signal at any moment.
+    Chance,
+    /// It comes to a place in the program where a test waits for it; see `os::kill_point`.
+    Point(&'static str),
+}
+
+/// One directory comes and one goes, again and again.
+fn edit(world: &World, mut dice: Dice, over: &AtomicBool) {
+    let run = format!("{ALONE}exec sleep 1000");
+    for number in 0.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let place = world.run(&format!("passing{number}"), &run);
+        dice.pause(300);
+        fs::rename(&place, world.path("draft").join(format!("gone{number}"))).expect("moved away");
+    }
+}
+
+fn reach(world: &World, point: &str) {
     let supervisor = world.part("outlast-super");
+    let armed = world.path("points").join(point);
+    fs::write(&armed, "").expect("armed");
+    // Its own process number may not be the one that dies: a successor reads the book as well.
+    if point == "book-half-read" {
+        kill(supervisor, Signal::SIGKILL);
+    }
+    eventually(&format!("{point} is reached"), || {
+        (!armed.exists()).then_some(())
+    });
+    eventually(&format!("it has died at {point}"), || {
+        (!lives(supervisor)).then_some(())
+    });
+    assert_eq!(more_than_one(world), Vec::<String>::new());
+}
+
+fn one_kill(world: &World, dice: &mut Dice, death: Death) {
+    let supervisor = world.part("outlast-super");
+    if let Death::Point(point) = death {
+        return reach(world, point);
+    }
     dice.pause(match dice.0 % 3 {
         0 => 5,
         1 => 60,
@@ -158,7 +205,7 @@ impl Drop for End<'_> {
     }
 }
 
-fn one_world(seed: u64) {
+fn one_world(seed: u64, deaths: &[Death]) {
     let (world, pids) = inhabited();
     let mut dice = Dice(seed | 1);
     let over = AtomicBool::new(false);
@@ -170,9 +217,11 @@ fn one_world(seed: u64) {
                 scope.spawn(move || command(world, &format!("commanded{number}"), dice, over))
             })
             .collect();
-        let end = End(&over);
-        for _ in 1..KILLS_PER_WORLD {
-            one_kill(&world, &mut dice);
+        let (world, over) = (&world, &over);
+        scope.spawn(move || edit(world, Dice(seed | 3), over));
+        let end = End(over);
+        for death in deaths {
+            one_kill(world, &mut dice, *death);
         }
         drop(end);
         clients
@@ -234,7 +283,7 @@ fn the_supervisor_may_die_at_any_moment() {
         u64::from(now.expect("a clock").subsec_nanos())
     });
     println!("{kills} kills; again: OUTLAST_CHAOS_SEED={seed}");
-    let worlds = kills.div_ceil(KILLS_PER_WORLD);
+    let worlds = kills.div_ceil(KILLS_PER_WORLD as u64);
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..WORLDS {
@@ -245,11 +294,68 @@ fn the_supervisor_may_die_at_any_moment() {
                         return;
                     }
                     let seed = (seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    one_world(seed);
+                    one_world(seed, &[Death::Chance; KILLS_PER_WORLD - 1]);
                 }
             });
         }
     });
+}
+
+/// Every `kill_point` of the program, in groups that one world takes.
+const POINTS: &[&[&str]] = &[
+    &["blob-unsent", "spawn-sent"],
+    &["blob-sent", "lock-stored"],
+    &["end-acknowledged", "pipe-stored"],
+    &["spawn-unsent", "scan-half-done"],
+    &["signal-sent", "pipe-handed-on"],
+    &["service-forgotten", "answer-unwritten"],
+    &["stat-written", "answer-written"],
+    &["status-not-renamed", "book-half-read"],
+];
+
+#[test]
+fn the_supervisor_may_die_at_each_of_its_kill_points() {
+    if !cfg!(debug_assertions) {
+        println!("skipped: needs a build with debug assertions, as no release has kill points");
+        return;
+    }
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..WORLDS {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(points) = POINTS.get(number as usize) else {
+                        return;
+                    };
+                    let deaths: Vec<Death> =
+                        points.iter().map(|point| Death::Point(point)).collect();
+                    one_world(number + 1, &deaths);
+                }
+            });
+        }
+    });
+}
+
+/// The names in the source, so that none is left out.
+#[test]
+fn each_kill_point_of_the_program_is_reached_by_a_test() {
+    let mut named = Vec::new();
+    let mut open = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("a directory").flatten();
+            open.extend(entries.map(|entry| entry.path()));
+            continue;
+        }
+        let source = fs::read_to_string(&path).expect("source");
+        let calls = source.split("kill_point(\"").skip(1);
+        named.extend(calls.map(|call| call.split('"').next().unwrap_or_default().to_owned()));
+    }
+    let mut known: Vec<&str> = POINTS.iter().copied().flatten().copied().collect();
+    named.sort();
+    known.sort_unstable();
+    assert_eq!(named, known);
 }
 
 #[test]

@@ -1,0 +1,28 @@
+//! Places where a test has this process killed, as by kill -9, by the place's name.
+//!
+//! They are in builds with debug assertions only, which is what `cargo test` builds and runs; in a
+//! release [`kill_point`] is empty and its names are not in the binary. A cargo feature would have
+//! to be switched on by everybody who runs the tests, and could be left on in a build for others;
+//! debug assertions are off wherever speed is wanted.
+//!
+//! A test names a directory in `OUTLAST_KILL_POINTS` and puts a file of the place's name there. The
+//! first process that comes to the place removes the file and dies.
+
+#[cfg(debug_assertions)]
+pub fn kill_point(name: &str) {
+    use nix::sys::signal::{Signal, kill};
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| Some(std::env::var_os("OUTLAST_KILL_POINTS")?.into()));
+    if let Some(directory) = directory
+        && std::fs::remove_file(directory.join(name)).is_ok()
+    {
+        let _ = kill(nix::unistd::getpid(), Signal::SIGKILL);
+    }
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn kill_point(_name: &str) {}
