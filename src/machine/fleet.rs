@@ -20,6 +20,8 @@ pub struct Out {
     pub action: Action,
 }
 
+/// Cloned by the simulation only.
+#[derive(Clone)]
 pub struct Fleet {
     services: BTreeMap<ServiceId, Member>,
     names: BTreeMap<Box<str>, ServiceId>,
@@ -34,6 +36,7 @@ pub struct Fleet {
     verdict: Option<(ServiceId, u8)>,
 }
 
+#[derive(Clone)]
 struct Member {
     service: Service,
     /// The service whose output this one reads.
@@ -41,7 +44,7 @@ struct Member {
 }
 
 /// At most one of each kind per service, found by time and by owner.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Timers {
     by_time: BTreeSet<(Tick, ServiceId, Timer)>,
     by_owner: BTreeMap<(ServiceId, Timer), Tick>,

@@ -5,6 +5,7 @@
 mod dice;
 mod directories;
 mod keeper;
+mod successor;
 mod supervisor;
 mod whims;
 mod wire;
@@ -56,6 +57,8 @@ pub struct World {
     /// What to acknowledge when `todo` is done.
     heard: Option<(ServiceId, Role, Pid)>,
     ended_input: Vec<ServiceId>,
+    /// How often a successor was compared.
+    pub compared: u64,
     shutting_down: bool,
     next_pid: i32,
     next_token: u64,
@@ -100,6 +103,7 @@ impl World {
             todo: VecDeque::new(),
             heard: None,
             ended_input: Vec::new(),
+            compared: 0,
             shutting_down: false,
             next_pid: 100,
             next_token: 1,

@@ -34,7 +34,11 @@ impl World {
         self.note(|| format!("{id:?} <- {event:?}"));
         let before = self.fleet.view(id);
         let told = event.clone();
+        let successor = self.successor(id, &event)?;
         let outs = self.fleet.handle(Tick(self.now), id, event);
+        if let Some(successor) = successor {
+            self.compare(successor, id, &told, &outs)?;
+        }
         let checks = self.fleet.spec(id).is_none_or(|spec| spec.has_check);
         let after = self.fleet.view(id);
         self.oracle
