@@ -56,6 +56,15 @@ impl Supervisor {
             } => self.explained(id, pid, failure, words),
             News::Examined(found) => self.examined(found),
             News::Settled { ticket } => self.settled(ticket),
+            News::Writable { id } => {
+                if let Some(place) = self.places.get_mut(&id) {
+                    tracing::info!(
+                        service = &*place.name,
+                        "its supervise directory is written again"
+                    );
+                    place.supervise_trouble = None;
+                }
+            }
             News::Unwritable { id, error } => {
                 if self.settings.manner.is_runit() {
                     let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);

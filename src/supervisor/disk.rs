@@ -128,6 +128,10 @@ pub enum News {
         id: ServiceId,
         error: io::Error,
     },
+    /// ... and it can be.
+    Writable {
+        id: ServiceId,
+    },
 }
 
 /// Descriptors of a service directory and its `supervise/`.

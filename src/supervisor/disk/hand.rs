@@ -517,7 +517,11 @@ impl Hand {
             done = done.and_then(|()| supervise::mirror_down(&write.dir, down));
         }
         match done {
-            Ok(()) => drop(self.failed_writes.remove(&id)),
+            Ok(()) => {
+                if self.failed_writes.remove(&id) {
+                    self.say(News::Writable { id });
+                }
+            }
             // The scan tells that it has gone.
             Err(_) if !write.dir.exists() => {}
             Err(error) => {
