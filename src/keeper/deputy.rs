@@ -125,6 +125,7 @@ impl Deputy {
             started_ns: 0,
             greeted: true,
             interest: EpollFlags::EPOLLIN,
+            babble: 0,
         });
         Ok(())
     }
