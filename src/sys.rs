@@ -56,6 +56,24 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Gives pages that hold nothing any more back to the kernel (malloc_trim(3)): for after a burst.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the library looks after its own heap, under its own locks; no memory is passed.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Whether a number means any process, thread, process group or session, as seen from here. F_SETOWN
+/// asks for just that: since Linux 4.14 it refuses a number of which the kernel knows nothing (f_setown
+/// in fs/fcntl.c). Otherwise it sets who gets SIGIO from `file`, of which nobody should want that.
+pub fn is_number_in_use(file: BorrowedFd<'_>, number: Pid) -> bool {
+    // SAFETY: an integer is passed, no memory.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, number.as_raw()) };
+    done == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
 /// Whether the other end of a unix socket has not read all that was sent (SIOCOUTQ, unix(7)).
 pub fn unread(socket: BorrowedFd<'_>) -> bool {
     let mut bytes: libc::c_int = 0;
@@ -379,6 +397,16 @@ pub struct Child<'a> {
     pub oom: &'a [u8],
     /// Numbers of the steps for the report, in the order session, directory, descriptors, exec.
     pub steps: [u8; 4],
+    /// None: the child gets a copy of our whole table of open files.
+    pub shares: Option<Shares<'a>>,
+}
+
+/// Until it has copied our table's lowest numbers, and added `bit` to an eventfd, none may change.
+pub struct Shares<'a> {
+    /// The first number that it does not need.
+    pub below: u32,
+    pub settled: BorrowedFd<'a>,
+    pub bit: u64,
 }
 
 /// The environment as execve(2) wants it; made once, since the keeper's never changes.
@@ -429,8 +457,17 @@ pub fn spawn(child: &Child<'_>) -> io::Result<Pid> {
         );
     }
     // SAFETY: this process has one thread (the keeper's rule), so the child is a whole copy; it
-    // only makes async-signal-safe calls before exec or _exit.
-    let pid = unsafe { libc::fork() };
+    // only makes async-signal-safe calls before exec or _exit. Given no stack, clone(2) copies ours as
+    // fork(2) does; what fork(3) sets right for the library is needed by none of those calls.
+    let pid = unsafe {
+        match child.shares {
+            None => libc::fork(),
+            Some(_) => {
+                let (flags, none) = (libc::CLONE_FILES | libc::SIGCHLD, 0usize);
+                libc::syscall(libc::SYS_clone, flags, none, none, none, none) as libc::pid_t
+            }
+        }
+    };
     if pid == 0 {
         // SAFETY: we are the fresh child; argv and the environment are null-terminated arrays of
         // pointers into strings that live on in this copy of the address space.
@@ -458,6 +495,16 @@ unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char], parent: Pid)
     // SAFETY: every call below is async-signal-safe and gets numbers or pointers to live memory;
     // all signals are blocked until the mask is cleared, when no handler is left.
     unsafe {
+        if let Some(shares) = &child.shares {
+            let (all, flag) = (u32::MAX, libc::CLOSE_RANGE_UNSHARE);
+            let own = libc::syscall(libc::SYS_close_range, shares.below, all, flag);
+            // Before Linux 5.9 there is no such call; then a whole copy does.
+            if own < 0 && libc::unshare(libc::CLONE_FILES) < 0 {
+                fail(report, descriptors);
+            }
+            let bit = shares.bit.to_ne_bytes();
+            libc::write(shares.settled.as_raw_fd(), bit.as_ptr().cast(), bit.len());
+        }
         // Until its exec it is nothing that a successor of a killed keeper could find, so it ends
         // with the keeper (PR_SET_PDEATHSIG(2const)); it may have gone before that call.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

@@ -9,6 +9,7 @@
 //! thread, no async runtime, because it forks. Called by `main` as `outlast-keeper`; talks to the
 //! supervisor only, by `ipc::wire`.
 
+mod berths;
 mod book;
 mod deputy;
 #[cfg(any(test, fuzzing))]
@@ -22,6 +23,7 @@ use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{Ending, FromKeeper, Key, RECORD_BYTES_MAX, SCRIBE, ToKeeper, VERSION};
 use crate::os::vigil::{Verdict, Vigil};
 use crate::os::{clock, fds};
+use berths::{Berths, NUMBERS_BELOW, PLACED_BELOW};
 use book::Book;
 use deputy::{Deputy, Owed};
 use nix::errno::Errno;
@@ -39,7 +41,7 @@ use spawn::Workshop;
 use stages::{SIGPWR, Stages};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use upgrade::{Left, Next, Trial};
 
@@ -126,6 +128,7 @@ struct Keeper {
     untold_signals: u64,
     book: Book,
     workshop: Workshop,
+    berths: Berths,
     deputy: Deputy,
     vigil: Vigil,
     /// Children may have ended that are not in the book.
@@ -171,7 +174,8 @@ impl Keeper {
         if stages::is_first() {
             crate::sys::default_faults();
         }
-        let placeholders = occupy_low_descriptors()?;
+        let few = matches!(birth, Birth::Called | Birth::Fronted);
+        let mut placeholders = berths::occupy(if few { PLACED_BELOW } else { NUMBERS_BELOW })?;
         let nofile = fds::raise_nofile(NOFILE_WANTED);
         // PIDs of orphans come to us, not to init: what a service leaves behind stays within reach.
         nix::sys::prctl::set_child_subreaper(true)?;
@@ -187,6 +191,10 @@ impl Keeper {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Signals.pack());
         epoll.add(signals.get_read(), interest)?;
+        let berthed = placeholders
+            .extract_if(.., |fd| fd.as_raw_fd() >= PLACED_BELOW)
+            .collect();
+        let berths = Berths::new(berthed, &epoll);
         let keeps_ignored = matches!(birth, Birth::Called | Birth::Fronted);
         let workshop = Workshop::new(nofile, placeholders, keeps_ignored)?;
         let deputy = match args {
@@ -199,6 +207,7 @@ impl Keeper {
             untold_signals: 0,
             book: Book::default(),
             workshop,
+            berths,
             deputy,
             vigil: Vigil::default(),
             sweep_due: false,
@@ -311,7 +320,9 @@ impl Keeper {
             }
             Source::Deputy => self.deputy_ended(),
             Source::Door => self.vigil.stir(clock::monotonic_ns()),
+            Source::Berths => self.berths.settle(),
             Source::Process(key) => {
+                self.berths.leave(key);
                 let news = self.book.reap(key, &self.epoll);
                 if news.worked {
                     self.deputy.owe(Owed::Start(key));
@@ -468,7 +479,8 @@ impl Keeper {
         match record {
             ToKeeper::Hello { version } => self.welcome(version),
             ToKeeper::Spawn(spawn) => {
-                let made = self.workshop.make(&spawn, fds, &mut self.book, &self.epoll);
+                let (book, berths) = (&mut self.book, &mut self.berths);
+                let made = self.workshop.make(&spawn, fds, book, berths, &self.epoll);
                 if let Err(refused) = made {
                     self.deputy.owe(Owed::Record(refused));
                 }
@@ -556,19 +568,6 @@ impl Keeper {
         if let Some(ending) = self.ending {
             self.deputy.owe(Owed::Record(FromKeeper::Ending(ending)));
         }
-    }
-}
-
-/// Fills the numbers below 5, so that placing descriptors 0 to 4 in a child never overwrites the
-/// source of another one.
-fn occupy_low_descriptors() -> io::Result<Vec<OwnedFd>> {
-    let mut held = Vec::new();
-    loop {
-        let fd = spawn::open_null()?;
-        if std::os::fd::AsRawFd::as_raw_fd(&fd) >= 5 {
-            return Ok(held);
-        }
-        held.push(fd);
     }
 }
 

@@ -2,6 +2,7 @@
 //! bytes there are over a real link. In tests and under a fuzzer only; reports what was wrong
 //! instead of panicking, as nothing in this room may.
 
+use super::berths::Berths;
 use super::deputy::Deputy;
 use super::source::Source;
 use super::spawn::Workshop;
@@ -39,6 +40,7 @@ impl Keeper {
             untold_signals: 0,
             book: Book::default(),
             workshop: Workshop::bare()?,
+            berths: Berths::default(),
             deputy,
             vigil: Vigil::default(),
             sweep_due: false,

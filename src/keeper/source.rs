@@ -13,6 +13,8 @@ pub enum Source {
     Process(Key),
     /// Its exec has worked or failed.
     Report(Key),
+    /// Children have their own table of open files.
+    Berths,
 }
 
 impl Source {
@@ -24,6 +26,7 @@ impl Source {
             Source::Process(key) => (3, key.id, key.role),
             Source::Report(key) => (4, key.id, key.role),
             Source::Door => (5, 0, 0),
+            Source::Berths => (6, 0, 0),
         };
         u64::from_le_bytes({
             let [a, b, c, d] = u32::to_le_bytes(id);
@@ -44,6 +47,7 @@ impl Source {
             3 => Some(Source::Process(key)),
             4 => Some(Source::Report(key)),
             5 => Some(Source::Door),
+            6 => Some(Source::Berths),
             _ => None,
         }
     }
@@ -64,6 +68,7 @@ mod tests {
             Source::Link,
             Source::Deputy,
             Source::Door,
+            Source::Berths,
             Source::Process(key),
             Source::Report(key),
         ];

@@ -1,6 +1,7 @@
 //! Making processes: everything is prepared before the fork, nothing is decided after it.
 
 use super::Source;
+use super::berths::Berths;
 use super::book::{Book, Process, Stage};
 use crate::ipc::wire::{Format, FromKeeper, Key, SLOT_PIPE, Spawn, Stream, What};
 use crate::os::step::Step;
@@ -120,6 +121,7 @@ impl Workshop {
             nofile: self.nofile_services,
             oom: &self.oom.services,
             steps: steps(),
+            shares: None,
         })
     }
 
@@ -140,6 +142,7 @@ impl Workshop {
             nofile: self.nofile_ours,
             oom: self.oom.ours,
             steps: steps(),
+            shares: None,
         })
     }
 
@@ -149,6 +152,7 @@ impl Workshop {
         spawn: &Spawn,
         attached: Vec<OwnedFd>,
         book: &mut Book,
+        berths: &mut Berths,
         epoll: &Epoll,
     ) -> Result<(), FromKeeper> {
         let key = spawn.key;
@@ -156,7 +160,9 @@ impl Workshop {
             let detail = format!("process {} still has this place", process.pid);
             return Err(refusal(key, Errno::EEXIST, detail));
         }
-        let (pid, report) = self.fork(spawn, attached, book, epoll).map_err(|error| {
+        let forked = self.fork(spawn, attached, book, berths, epoll);
+        let (pid, report) = forked.map_err(|error| {
+            berths.leave(key);
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             refusal(key, errno, String::new())
         })?;
@@ -204,6 +210,7 @@ impl Workshop {
         spawn: &Spawn,
         attached: Vec<OwnedFd>,
         book: &Book,
+        berths: &mut Berths,
         epoll: &Epoll,
     ) -> io::Result<(Pid, OwnedFd)> {
         let mut attached = attached.into_iter();
@@ -236,20 +243,34 @@ impl Workshop {
                 (self.nofile_services, self.oom.services.as_slice())
             }
         };
+        let own = [
+            directory.as_ref().map(AsFd::as_fd),
+            stdin.fd(),
+            stdout.fd(),
+            stderr.fd(),
+            extra.as_ref().map(AsFd::as_fd),
+            Some(report.as_fd()),
+        ];
+        let (fds, shares) = match berths.take(spawn.key, own) {
+            Some(taken) => (taken.fds, Some(taken.shares)),
+            None => (own, None),
+        };
+        let [directory, stdin, stdout, stderr, extra, report_fd] = fds;
         let pid = sys::spawn(&Child {
             program: &program,
             argv: &argv,
             environment: &self.environment,
             session: spawn.session,
             keep_ignored: self.keep_ignored,
-            directory: directory.as_ref().map(AsFd::as_fd),
-            standard: [stdin.fd(), stdout.fd(), stderr.fd()],
-            extra: extra.as_ref().map(AsFd::as_fd),
-            report: report.as_fd(),
+            directory,
+            standard: [stdin, stdout, stderr],
+            extra,
+            report: report_fd.unwrap_or(report.as_fd()),
             keep_report: spawn.what == What::Launch,
             nofile,
             oom,
             steps: steps(),
+            shares,
         })?;
         Ok((pid, reader))
     }

@@ -23,7 +23,8 @@ pub struct Out {
 /// Cloned by the simulation only.
 #[derive(Clone)]
 pub struct Fleet {
-    services: BTreeMap<ServiceId, Member>,
+    /// Boxed, because the nodes of a map that grows at its end are half empty.
+    services: BTreeMap<ServiceId, Box<Member>>,
     names: BTreeMap<Box<str>, ServiceId>,
     /// Which service reads a main's output. A table of its own, as a restore may bring the reader
     /// before its main.
@@ -140,7 +141,8 @@ impl Fleet {
         if let Some(main) = main {
             self.readers.insert(main, id);
         }
-        self.services.insert(id, Member { service, main });
+        let member = Box::new(Member { service, main });
+        self.services.insert(id, member);
     }
 
     /// Something has happened. `SetTimer` and `CancelTimer` are never returned. Of an unknown

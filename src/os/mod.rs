@@ -19,5 +19,7 @@ pub mod wording;
 
 /// For what people put into a pipeline: a reader that goes ends it.
 pub use crate::sys::default_sigpipe;
-pub use crate::sys::{Child, Environment, control, environment, executed_as, loopback_up, spawn};
+pub use crate::sys::{
+    Child, Environment, control, environment, executed_as, give_back_memory, loopback_up, spawn,
+};
 pub use kill_point::kill_point;

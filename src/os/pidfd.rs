@@ -7,6 +7,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+/// Whether anything has this number: a process, a group, or a session that has a member left. When
+/// it can't be known it counts as had.
+pub fn is_number_in_use(number: i32) -> bool {
+    let file = std::fs::File::open("/dev/null");
+    file.map_or(true, |file| {
+        sys::is_number_in_use(file.as_fd(), Pid::from_raw(number))
+    })
+}
+
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
 
@@ -43,5 +52,40 @@ impl AsFd for PidFd {
 impl From<PidFd> for OwnedFd {
     fn from(pidfd: PidFd) -> OwnedFd {
         pidfd.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_number_stays_in_use_as_long_as_its_session_has_a_member() {
+        // The child of a leader of a session, in a group of its own, outlives it.
+        let script = "set -m; sleep 1000 <&- >&- 2>&- & echo $$ $!; kill -9 $$";
+        let mut leader = Command::new("setsid");
+        let said = leader.args(["--wait", "sh", "-c", script]).output();
+        let said = String::from_utf8(said.expect("setsid").stdout).expect("numbers");
+        let numbers: Vec<i32> = said.split_whitespace().flat_map(str::parse).collect();
+        let [session, member] = numbers[..] else {
+            panic!("not two numbers: {said}");
+        };
+        let member = PidFd::open(member).expect("it outlives the leader");
+        assert!(PidFd::open(session).is_err(), "the leader has gone");
+        assert!(is_number_in_use(session));
+        member.signal(9).expect("it lives");
+    }
+
+    #[test]
+    fn the_number_of_a_process_that_has_gone_is_free() {
+        let mut child = Command::new("true")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("true");
+        let number = i32::try_from(child.id()).expect("a number");
+        assert!(is_number_in_use(number));
+        child.wait().expect("it ends");
+        assert!(!is_number_in_use(number));
     }
 }

@@ -11,8 +11,8 @@ use crate::ipc::scribe::FromScribe;
 use crate::log::engine::Desk;
 pub use crate::log::engine::End;
 use crate::log::settings::Settings;
-use crate::os::clock;
 use crate::os::fds::SharedBytes;
+use crate::os::{clock, give_back_memory};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::cmp::Reverse;
@@ -29,6 +29,8 @@ const READ_BYTES: usize = STAGING_BYTES;
 const CAUTIOUS_BYTES: usize = 4096;
 /// Logs looked at between two looks at the messages.
 const EVENTS_MAX: usize = 64;
+/// So many logs opened in one go are worth giving back the memory that it took.
+const BURST: usize = 32;
 /// The bell, among the ids of logs.
 const BELL: u64 = u64::MAX;
 
@@ -119,6 +121,8 @@ struct Lane {
     slots: HashMap<u32, Box<Slot>>,
     /// Attached and not opened: done when there is nothing else to do.
     unopened: VecDeque<u32>,
+    /// How many were opened since memory was given back.
+    burst: usize,
     leaving: Option<(End, u64)>,
 }
 
@@ -154,6 +158,7 @@ pub fn start(
         inbox,
         slots: HashMap::new(),
         unopened: VecDeque::new(),
+        burst: 0,
         leaving: None,
     };
     std::thread::Builder::new()
@@ -187,6 +192,11 @@ impl Lane {
                 && let Some(id) = self.unopened.pop_front()
             {
                 self.with(id, Slot::open);
+                self.burst += 1;
+                if self.unopened.is_empty() && self.burst >= BURST {
+                    self.burst = 0;
+                    give_back_memory();
+                }
             }
             if self.leave() {
                 return;

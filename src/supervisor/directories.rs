@@ -178,6 +178,7 @@ impl Supervisor {
         };
         match opened {
             Ok(opened) => {
+                self.burst += 1;
                 place.directory = Some(opened.directory);
                 place.dir = Arc::new(opened.dir);
                 let control = opened.fifos.control;

@@ -41,7 +41,7 @@ use crate::ipc::wire::{self, Ending, Format, FromKeeper, ToKeeper};
 use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::pidfd::PidFd;
-use crate::os::{clock, fds};
+use crate::os::{self, clock, fds};
 use cgroups::Cgroups;
 use disk::{Disk, Job};
 use door::{Ask, DoorError, Opened};
@@ -73,6 +73,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// the end, so without a bound a few thousand new services could exhaust them.
 const ADOPTIONS_MAX: usize = 64;
 const WAITING_MAX: usize = 128;
+/// So many directories opened in one go are worth giving back the memory that it took.
+const BURST: usize = 32;
 /// Pipes asked back from the keeper at once, on their way to the scribe.
 const FETCHES_MAX: usize = 64;
 
@@ -295,6 +297,8 @@ struct Supervisor {
     /// Services whose directory is to be opened, and those for which that is under way.
     to_adopt: VecDeque<ServiceId>,
     adopting: BTreeSet<ServiceId>,
+    /// How many were opened since memory was given back.
+    burst: usize,
     /// Services whose pipe the scribe is to get.
     to_attach: VecDeque<ServiceId>,
     fetching: BTreeSet<ServiceId>,
@@ -344,6 +348,7 @@ impl Supervisor {
             dirty: Vec::new(),
             to_adopt: VecDeque::new(),
             adopting: BTreeSet::new(),
+            burst: 0,
             to_attach: VecDeque::new(),
             fetching: BTreeSet::new(),
             stage: Stage::Serving,
@@ -422,6 +427,7 @@ impl Supervisor {
         self.adopt_some();
         self.attach_some();
         self.judge_scribe();
+        self.give_back();
         self.advance();
         self.name_awaited();
         self.settle();
@@ -431,6 +437,16 @@ impl Supervisor {
         self.publish();
         self.tell_untold();
         Ok(())
+    }
+
+    /// Memory, after a burst of new services.
+    fn give_back(&mut self) {
+        let waits = self.to_adopt.len() + self.to_attach.len();
+        let over = waits + self.adopting.len() + self.fetching.len() == 0;
+        if over && self.burst >= BURST {
+            self.burst = 0;
+            os::give_back_memory();
+        }
     }
 
     /// Carries out what follows, until nothing does.

@@ -120,9 +120,10 @@ fn bit(role: Role) -> u8 {
 
 impl Place {
     pub fn new(name: &str, main: Option<ServiceId>, dir: &Path) -> Place {
+        let name: Arc<str> = Arc::from(name);
         Place {
-            name: Arc::from(name),
-            title: Arc::from(name),
+            title: Arc::clone(&name),
+            name,
             main,
             dir: Arc::new(dir.to_owned()),
             ..Place::default()

@@ -6,12 +6,24 @@ use super::vocab::{Event, Leftover, ServiceId, Signal};
 use super::watched::Woken;
 use super::{Supervisor, cgroups};
 use crate::machine::spec::Scope;
+use crate::os::pidfd::is_number_in_use;
 use std::collections::HashSet;
 
 impl Supervisor {
     /// Does all sweeps that are due with one look at the processes.
     pub fn sweep(&mut self) {
         let sweeps = std::mem::take(&mut self.sweeps);
+        let strays = match sweeps.iter().any(|(id, _)| self.may_have_left(*id)) {
+            true => self.strays(&sweeps),
+            false => Vec::new(),
+        };
+        for (id, signal) in sweeps {
+            let leftovers = self.sweep_one(id, signal, &strays);
+            self.queue.push_back((id, Event::Leftovers(leftovers)));
+        }
+    }
+
+    fn strays(&self, sweeps: &[(ServiceId, Signal)]) -> Vec<Stray> {
         let booked = self.booked_pids();
         let mut strays = leftovers::strays(self.keeper_pid, &booked);
         let foreign: HashSet<i32> = sweeps
@@ -25,9 +37,21 @@ impl Supervisor {
             let others = leftovers::in_sessions(&foreign, &booked);
             strays.extend(others.into_iter().filter(|it| !known.contains(&it.pid)));
         }
-        for (id, signal) in sweeps {
-            let leftovers = self.sweep_one(id, signal, &strays);
-            self.queue.push_back((id, Event::Leftovers(leftovers)));
+        strays
+    }
+
+    /// Nearly always nobody is left, and a look at all children of the keeper costs a third of a
+    /// restart. Of a session or a group that has a member the kernel keeps the number in use, so when
+    /// all numbers in question are free there is nobody to look for.
+    fn may_have_left(&self, id: ServiceId) -> bool {
+        let scope = self.fleet.view(id).map(|view| view.scope);
+        match (scope, self.places.get(&id)) {
+            (Some(Scope::Group | Scope::Session), Some(place)) => place
+                .sessions
+                .iter()
+                .any(|number| is_number_in_use(*number)),
+            (Some(Scope::Process), _) | (None, _) | (_, None) => false,
+            (Some(Scope::Tree), Some(_)) => true,
         }
     }
 

@@ -56,6 +56,7 @@ fn start() -> Result<(Pid, Option<Errno>), Errno> {
         nofile: getrlimit(Resource::RLIMIT_NOFILE)?,
         oom: b"",
         steps: [0; 4],
+        shares: None,
     })
     .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     drop(report_there);

@@ -70,6 +70,7 @@ fn start_with(plan: &[u8], dir: &Path) -> (Vec<u8>, i32) {
         nofile,
         oom: b"",
         steps: [3, 4, 5, 6],
+        shares: None,
     })
     .expect("fork");
     drop((writer, output_writer));
