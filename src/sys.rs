@@ -236,10 +236,11 @@ extern "C" fn note_start() {
     AT_START.store(noted, Ordering::Relaxed);
     // Rust's start-up code ends a process whose closed descriptors it can't fill from /dev/null; a
     // machine without /dev would end with its process 1. The lowest free number is what open takes.
+    // A container's first process is left to that code where it can.
     for _ in (0..3).filter(|fd| noted & (1 << fd) != 0) {
         // SAFETY: getpid has no arguments and can't fail; open gets a NUL-terminated path.
         unsafe {
-            if libc::getpid() == 1 {
+            if libc::getpid() == 1 && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) < 0 {
                 libc::open(c"/".as_ptr(), libc::O_RDONLY);
             }
         }

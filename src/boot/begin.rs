@@ -207,8 +207,7 @@ fn sysctl() -> Done {
     for file in files {
         let text = fs::read_to_string(&file).unwrap_or_default();
         for (key, value, may_fail) in text.lines().filter_map(setting) {
-            // A slash in a name stands for the dot of an interface's.
-            let path = format!("/proc/sys/{}", key.replace('.', "/"));
+            let path = format!("/proc/sys/{}", sysctl_path(&key));
             match fs::write(&path, &value) {
                 Err(error) if !may_fail => troubles.push(format!("{key}: {error}")),
                 Ok(()) | Err(_) => {}
@@ -218,6 +217,23 @@ fn sysctl() -> Done {
     match troubles.is_empty() {
         true => Ok(()),
         false => Err(troubles.join(", ")),
+    }
+}
+
+/// Below /proc/sys. Where dots separate, a slash stands for the dot in an interface's name; where
+/// slashes do, a dot is one (sysctl(8)).
+fn sysctl_path(key: &str) -> String {
+    let slashes = key
+        .find(['.', '/'])
+        .is_some_and(|at| key[at..].starts_with('/'));
+    let swapped = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    match slashes {
+        true => key.to_owned(),
+        false => key.chars().map(swapped).collect(),
     }
 }
 
@@ -276,6 +292,12 @@ fn root() -> Done {
     };
     let is_read_only = statvfs("/").is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
     if !is_read_only || !table().iter().any(writable) {
+        return Ok(());
+    }
+    // With the options of its line, which a system call alone would not know.
+    if let Ok(Some(status)) = program("mount", &["-o", "remount,rw", "/"])
+        && status.success()
+    {
         return Ok(());
     }
     let none = None::<&str>;
@@ -378,6 +400,17 @@ pub fn program(name: &str, args: &[&str]) -> Result<Option<ExitStatus>, String> 
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn an_interface_with_a_dot_is_named_either_way() {
+        for (key, path) in [
+            ("kernel.panic", "kernel/panic"),
+            ("net.ipv4.conf.eth0/100.x", "net/ipv4/conf/eth0.100/x"),
+            ("net/ipv4/conf/eth0.100/x", "net/ipv4/conf/eth0.100/x"),
+        ] {
+            assert_eq!(sysctl_path(key), path);
+        }
+    }
 
     #[test]
     fn settings_of_the_kernel_are_read_as_sysctl_reads_them() {

@@ -2,9 +2,9 @@
 //! with a shell on it when the boot can't go on by itself.
 
 use super::say;
-use crate::os::{control, default_sigpipe};
+use crate::os::{control, default_sigpipe, fds};
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,11 +50,8 @@ pub fn provide(controlling: bool) {
     let _ = dup2_stderr(&console);
 }
 
-/// Process 1 that was started without a console has `/` in its place.
 fn is_stand_in() -> bool {
-    fstat(io::stderr()).is_ok_and(|found| {
-        SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
-    })
+    fds::stands_in(io::stderr().as_fd())
 }
 
 /// Somebody has to help. Comes back when the shell has been left; true when the boot goes on.

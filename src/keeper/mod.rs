@@ -97,7 +97,7 @@ pub fn main(args: &[OsString]) -> u8 {
 pub fn hold_here(args: &[OsString]) -> u8 {
     match Keeper::new(args, Birth::Called).and_then(|mut keeper| keeper.hold()) {
         Ok(code) => code,
-        Err(error) => cannot_hold(&error),
+        Err(error) => cannot_hold(&error, &[]),
     }
 }
 
@@ -109,13 +109,13 @@ fn keep(args: &[OsString]) -> u8 {
     let held = left.and_then(|(left, args)| Keeper::start(args, birth, left)?.hold());
     match held {
         Ok(code) => code,
-        Err(error) => cannot_hold(&error),
+        Err(error) => cannot_hold(&error, args),
     }
 }
 
-fn cannot_hold(error: &io::Error) -> u8 {
+fn cannot_hold(error: &io::Error, args: &[OsString]) -> u8 {
     say(&format!("cannot hold: {error}"));
-    if stages::is_first() {
+    if stages::is_machine(args) {
         stages::hold_in_emergency();
     }
     111

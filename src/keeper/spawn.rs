@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 use std::ffi::CString;
 use std::io;
@@ -308,15 +308,11 @@ pub fn open_null() -> io::Result<OwnedFd> {
 }
 
 /// The console in place of standard descriptors that process 1 was started without: what stands
-/// there then is `/` (see `sys`). Opened so it doesn't wait, for a carrier for instance (open(2)).
+/// there then leads nowhere (see `sys`). Opened so it doesn't wait, for a carrier for instance (open(2)).
 fn regain_console() {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let stands_in = |fd: BorrowedFd<'_>| {
-        let found = fstat(fd).map(|found| SFlag::from_bits_truncate(found.st_mode));
-        found.is_ok_and(|mode| mode & SFlag::S_IFMT == SFlag::S_IFDIR)
-    };
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let missing = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(stands_in);
+    let missing = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(fds::stands_in);
     let [stdin, stdout, stderr] = missing;
     if !missing.contains(&true) {
         return;

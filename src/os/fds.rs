@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -117,4 +117,15 @@ pub fn raise_nofile(wanted: u64) -> (u64, u64) {
     let goal = hard.min(wanted.max(soft));
     let _: Result<(), Errno> = setrlimit(Resource::RLIMIT_NOFILE, goal, hard);
     (soft, hard)
+}
+/// Whether it leads nowhere: process 1 that was started without a console has /dev/null in its place,
+/// or `/` where there is none.
+pub fn stands_in(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(
+        |found| match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFDIR => true,
+            SFlag::S_IFCHR => found.st_rdev == makedev(1, 3),
+            _ => false,
+        },
+    )
 }

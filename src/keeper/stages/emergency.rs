@@ -1,12 +1,14 @@
 //! Process 1 when its own loop has failed: it goes on reaping, and a request to power off or to
-//! reboot still works. It needs no memory of its own and no descriptor.
+//! reboot still works. It needs no descriptor, and memory only to say something.
 
 use super::super::say;
 use crate::os::halting::{self, REBOOT, STOPIT};
+use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sync};
+use std::process;
 use std::thread;
 use std::time::Duration;
 
@@ -58,5 +60,9 @@ fn end(reboots: bool) {
         false => RebootMode::RB_POWER_OFF,
     };
     let Err(error) = reboot(mode);
+    if error == Errno::EPERM {
+        // A container, whose end is ours.
+        process::exit(111);
+    }
     say(&format!("the machine can't be ended: {error}"));
 }

@@ -38,6 +38,8 @@ const FORK_AGAIN_NS: u64 = 1_000 * MS;
 /// Tries to fork stage 3, and the last part, before process 1 does without them.
 const THIRD_TRIES_MAX: u32 = 10;
 const LAST_TRIES_MAX: u32 = 3;
+/// Before what the shell was for is tried again: it may have ended at once, without anybody at it.
+const RESUME_NS: u64 = 1_000 * MS;
 /// What stage 2 gets between TERM and KILL.
 const SECOND_GRACE_NS: u64 = 5_000 * MS;
 /// Before a stage 2 that has failed is tried again.
@@ -62,6 +64,11 @@ pub fn hold(args: &[OsString]) -> u8 {
 /// Whether all processes of a machine, or of a container, hang below us.
 pub fn is_first() -> bool {
     getpid() == FIRST_PROCESS
+}
+
+/// Whether a machine would end with us, which a container's first process may.
+pub fn is_machine(args: &[OsString]) -> bool {
+    is_first() && args.iter().any(|word| word == MACHINE)
 }
 
 pub use emergency::hold as hold_in_emergency;
@@ -391,7 +398,7 @@ impl Keeper {
             }
             After::Resume => {
                 let resume = stages.resume;
-                stages.come(resume, now_ns);
+                stages.come(resume, now_ns.saturating_add(RESUME_NS));
             }
             After::Refused => self.end_machine(),
         }

@@ -68,16 +68,18 @@ const HEALTHY_NS: u64 = 5_000_000_000;
 const SKIP: i32 = 100;
 const AGAIN: i32 = 111;
 
-/// `code` is None after a signal. `unexecuted`: there was a script and it could not be executed.
+/// `code` is None after a signal. `unexecuted`: the script, or our own binary, could not be executed.
 pub fn after(part: Part, code: Option<i32>, unexecuted: bool, lived_ns: u64) -> After {
-    let name = part.script().unwrap_or_default();
-    if unexecuted && part != Part::Third {
-        return After::Shell {
-            reason: format!("{name} can't be executed"),
-            resume: part,
-        };
-    }
     match (part, code) {
+        (Part::First | Part::Second, _) if unexecuted => After::Shell {
+            reason: format!(
+                "{} can't be executed",
+                part.script().unwrap_or(part.number())
+            ),
+            resume: part,
+        },
+        // Nobody can help where there is no shell.
+        (Part::Shell, _) if unexecuted => After::Go(Part::Third),
         (Part::First, Some(SKIP)) => After::Go(Part::Third),
         (Part::First, Some(_)) => After::Go(Part::Second),
         (Part::First, None) => After::Shell {
@@ -166,6 +168,15 @@ mod tests {
             after(Part::Shell, Some(1), false, 0),
             After::Go(Part::Third)
         );
+    }
+
+    #[test]
+    fn without_a_shell_the_machine_ends() {
+        assert_eq!(
+            after(Part::Shell, Some(111), true, 0),
+            After::Go(Part::Third)
+        );
+        assert_eq!(after(Part::Last, Some(111), true, 0), After::Refused);
     }
 
     #[test]
