@@ -47,7 +47,7 @@ fn without_scripts_a_machine_boots_to_a_login_and_the_supervisor_is_replaced_unn
         machine.runs("wc -c </var/lib/outlast/random-seed").trim(),
         "512"
     );
-    let pids = "outlast status --json | grep -o '\"pid\":[0-9]*' | sort | tr '\\n' ' '";
+    let pids = "outlast status --json | grep -o '\"pid\":[0-9]*' | sort";
     let before = machine.runs(pids);
     machine.runs("kill -9 $(pidof outlast-super)");
     machine.comes_to("outlast check --timeout 20 web && echo is up", "is up");

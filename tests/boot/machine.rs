@@ -171,7 +171,8 @@ impl Machine {
         self.shows("# ");
     }
 
-    /// What a command prints. It and its end are told from its echo by what the shell makes of them.
+    /// What a command prints, without the lines that process 1 and its supervisor write between. It and
+    /// its end are told from its echo by what the shell makes of them.
     #[track_caller]
     pub fn runs(&mut self, command: &str) -> String {
         self.commands += 1;
@@ -180,7 +181,10 @@ impl Machine {
             "echo be''gin-{number}; {command}; echo e''nd-{number}"
         ));
         self.shows(&format!("begin-{number}\n"));
-        self.shows(&format!("end-{number}\n"))
+        let shown = self.shows(&format!("end-{number}\n"));
+        let of_ours = |line: &str| line.contains(" * ") || line.starts_with("- ");
+        let lines = shown.split_inclusive('\n');
+        lines.filter(|line| !of_ours(line)).collect()
     }
 
     /// Runs it until it prints what is wanted.
