@@ -37,7 +37,19 @@ impl Realm {
 impl Identity {
     /// None when there is no such process. A zombie has an identity as well.
     pub fn of(pid: i32) -> Option<Identity> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Identity::found(pid).ok()?
+    }
+
+    /// None as above. An error says nothing about the process.
+    fn found(pid: i32) -> io::Result<Option<Identity>> {
+        match std::fs::read(format!("/proc/{pid}/stat")) {
+            Ok(stat) => Ok(Identity::told(pid, &stat)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn told(pid: i32, stat: &[u8]) -> Option<Identity> {
         // The name in parentheses may hold anything, parentheses and spaces included.
         let after = stat.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(stat.get(after + 1..)?).ok()?;
@@ -48,11 +60,24 @@ impl Identity {
 
     /// That very process, held fast. None when it has ended, whoever has its number now.
     pub fn pin(&self) -> Option<PidFd> {
-        let pinned = PidFd::open(self.pid).ok()?;
-        // Looked at after it was pinned, so what was looked at is what is held.
-        let same = Identity::of(self.pid)? == *self;
-        (same && pinned.lives()).then_some(pinned)
+        self.hold().ok()?
     }
+
+    /// The same; an error when that can't be known.
+    pub fn hold(&self) -> io::Result<Option<PidFd>> {
+        let pinned = match PidFd::open(self.pid) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            other => other?,
+        };
+        // Looked at after it was pinned, so what was looked at is what is held.
+        let same = Identity::found(self.pid)? == Some(*self);
+        Ok((same && pinned.lives()).then_some(pinned))
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    missing || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 #[cfg(test)]
@@ -74,13 +99,14 @@ mod tests {
             started: identity.started + 1,
             ..identity
         };
-        assert!(another.pin().is_none());
+        assert!(matches!(another.hold(), Ok(None)));
         child.kill().expect("kill");
         // A zombie has ended, though its number is still its own.
         while identity.pin().is_some() {
             std::thread::yield_now();
         }
         child.wait().expect("wait");
+        assert!(matches!(identity.hold(), Ok(None)));
         assert_eq!(Identity::of(pid), None);
     }
 }

@@ -32,11 +32,11 @@ const WHOLE_BYTES_MAX: usize = 4096;
 const COLOURS: [u8; 4] = [36, 32, 35, 34];
 
 #[derive(Clone, Copy, Debug)]
-struct Style {
-    format: Format,
+pub struct Style {
+    pub format: Format,
     /// Control characters are made harmless.
-    terminal: bool,
-    colour: bool,
+    pub terminal: bool,
+    pub colour: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Echo {
         Echo::to(output, style)
     }
 
-    fn to(output: Option<OwnedFd>, style: Style) -> Arc<Echo> {
+    pub fn to(output: Option<OwnedFd>, style: Style) -> Arc<Echo> {
         let echo = Arc::new(Echo {
             queue: Mutex::default(),
             changed: Condvar::new(),
@@ -109,6 +109,11 @@ impl Echo {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether anybody may still read it.
+    pub fn is_open(&self) -> bool {
+        !self.lock().closed
     }
 
     fn add(&self, name: &str, begun: Duration, text: &[u8], whole: bool) {
@@ -422,7 +427,7 @@ mod tests {
         let echo = Echo::to(writer, PLAIN);
         echo.add("web", THEN, b"x", true);
         echo.finish(Duration::from_secs(60));
-        assert!(echo.lock().closed);
+        assert!(!echo.is_open());
         echo.add("web", THEN, b"x", true);
         assert!(echo.lock().text.is_empty());
     }

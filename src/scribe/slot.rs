@@ -300,7 +300,8 @@ impl Slot {
 
     /// After each change: tells of trouble, sets the timer, listens or stops listening.
     pub fn settle(&mut self, tools: &mut Tools) {
-        if tools.echo.is_some() && self.log.go_without(Now::read()) {
+        self.keep_to_the_file(tools);
+        if echoes(&tools.echo) && self.log.go_without(Now::read()) {
             self.resume(tools);
         }
         if self.log.without().is_none() {
@@ -389,6 +390,7 @@ impl Slot {
 
     fn read_up_to(&mut self, tools: &mut Tools, bytes_max: usize) {
         self.finish_left(tools);
+        self.keep_to_the_file(tools);
         let mut left = bytes_max;
         while left > 0 && !self.is_stuck() {
             let most = tools.read_bytes().min(left);
@@ -400,6 +402,13 @@ impl Slot {
                 return;
             }
             left -= bytes;
+        }
+    }
+
+    /// What nobody reads and no file takes waits in the pipe.
+    fn keep_to_the_file(&mut self, tools: &mut Tools) {
+        if self.log.without().is_some() && !echoes(&tools.echo) {
+            self.log.go_with(&mut tools.desk, Now::read());
         }
     }
 
@@ -482,6 +491,10 @@ impl Slot {
     }
 }
 
+fn echoes(echo: &Option<Arc<Echo>>) -> bool {
+    echo.as_ref().is_some_and(|echo| echo.is_open())
+}
+
 fn seen<'a>(
     echo: &'a Option<Arc<Echo>>,
     name: &'a str,
@@ -491,5 +504,64 @@ fn seen<'a>(
         echo: echo.as_deref(),
         name,
         recent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::echo::Style;
+    use super::super::lane::Buffer;
+    use super::super::mail::mailbox;
+    use super::*;
+    use crate::ipc::wire::Format;
+    use crate::log::desk::Desk;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags};
+    use std::time::Duration;
+
+    #[test]
+    fn lines_wait_in_the_pipe_when_no_file_takes_them_and_nobody_reads_the_echo() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let style = Style {
+            format: Format::Text,
+            terminal: false,
+            colour: false,
+        };
+        let (reports, _inbox) = mailbox().unwrap();
+        let mut tools = Tools {
+            number: 0,
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap(),
+            reports,
+            desk: Desk::default(),
+            buffer: Buffer::Own(vec![0; 4096]),
+            journal: None,
+            timers: std::collections::BinaryHeap::new(),
+            full: false,
+            linked: false,
+            echo: Some(Echo::to(Some(writer), style)),
+        };
+        let (pipe, output) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        // Nobody may make a directory there, whoever he is.
+        let nowhere = Path::new("/sys/outlast-has-no-log-here");
+        let settings = Settings::default();
+        let mut slot = Slot::new(1, "web".into(), nowhere, settings, pipe, &tools);
+        slot.open(&mut tools);
+        slot.settle(&mut tools);
+        assert!(slot.log.without().is_some());
+        nix::unistd::write(&output, b"one\n").unwrap();
+        slot.readable(&mut tools);
+        assert_eq!(slot.pipe.as_ref().map(fds::readable), Some(0));
+        drop(reader);
+        let echo = tools.echo.clone().unwrap();
+        while echo.is_open() {
+            nix::unistd::write(&output, b"lost with its reader\n").unwrap();
+            slot.readable(&mut tools);
+            echo.finish(Duration::from_secs(1));
+        }
+        nix::unistd::write(&output, b"two\n").unwrap();
+        slot.readable(&mut tools);
+        slot.settle(&mut tools);
+        assert_eq!(slot.pipe.as_ref().map(fds::readable), Some(4));
+        assert!(slot.is_stuck());
+        assert!(slot.log.without().is_none());
     }
 }

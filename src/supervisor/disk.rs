@@ -119,7 +119,7 @@ pub enum News {
     },
     /// Of another thread: whether a binary is fit to take over.
     Examined(Result<OwnedFd, String>),
-    /// The last status of a service is written, and nothing of it is used any more.
+    /// What is last written of a service is written, and nothing of it is used any more.
     Forgotten {
         id: ServiceId,
     },

@@ -14,6 +14,7 @@ use crate::ipc::wire::{
     Standing, ToKeeper,
 };
 use crate::launch::report;
+use crate::machine::spec::Scope;
 use crate::os::step::Step;
 use crate::os::{clock, kill_point};
 use std::os::fd::OwnedFd;
@@ -117,6 +118,7 @@ impl Supervisor {
         place.sessions = blob.sessions;
         place.definition = blob.definition;
         place.since = blob.since;
+        place.ended = blob.ended;
         place.piped = slots & (1 << SLOT_PIPE) != 0;
         place.locked = slots & (1 << SLOT_LOCK) != 0;
         place.pipe = blob.pipe;
@@ -129,7 +131,9 @@ impl Supervisor {
                 (role_of(number), held.standing)
             {
                 place.took(role, held.pid);
-                place.sessions.push(held.pid);
+                if !place.sessions.contains(&held.pid) {
+                    place.sessions.push(held.pid);
+                }
                 alive.push((role, Pid(held.pid)));
             }
         }
@@ -248,12 +252,8 @@ impl Supervisor {
         }
         if let Some(place) = self.places.get_mut(&id) {
             place.set_alive(role, None);
-            // Nothing of a check or control script is looked for later, when its number may be
-            // another's.
-            if role == Role::Check || role == Role::Control {
-                place.sessions.retain(|session| *session != pid);
-            }
         }
+        self.leave_session(id, role, pid);
         self.final_event(id, Event::Exited { role, exit }, key, pid);
     }
 
@@ -267,7 +267,21 @@ impl Supervisor {
             (place.oom, place.oom_near) = (None, false);
             place.ended = clock::ticks_from_boot();
         }
+        self.leave_session(id, role, pid);
         self.final_event(id, Event::Vanished { role }, key, pid);
+    }
+
+    /// Nothing of a check or control script is looked for later, when its number may be another's;
+    /// nor of anything else where only the process itself is ever ended.
+    fn leave_session(&mut self, id: ServiceId, role: Role, pid: i32) {
+        let script = matches!(role, Role::Check | Role::Control);
+        let scope = self.fleet.view(id).map(|view| view.scope);
+        if let Some(place) = self.places.get_mut(&id)
+            && (script || scope == Some(Scope::Process))
+        {
+            place.sessions.retain(|session| *session != pid);
+            place.foreign &= !place.sessions.is_empty();
+        }
     }
 
     /// An event after which the keeper may forget a process. The order makes a death of ours
@@ -403,7 +417,11 @@ mod tests {
     const RUN: Key = Key { id: 1, role: 0 };
 
     /// A supervisor whose predecessor left one service, its run as the book says.
-    fn successor(dir: &std::path::Path, standing: Standing) -> (Supervisor, OwnedFd) {
+    fn successor(
+        dir: &std::path::Path,
+        standing: Standing,
+        snapshot: &str,
+    ) -> (Supervisor, OwnedFd) {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -433,7 +451,8 @@ mod tests {
             foreign: false,
             definition: None,
             since: None,
-            snapshot: serde_json::from_str::<Snapshot>(r#"{"n":"web"}"#).expect("a snapshot"),
+            ended: 77,
+            snapshot: serde_json::from_str::<Snapshot>(snapshot).expect("a snapshot"),
         };
         let nobody = Held {
             standing: Standing::None,
@@ -455,12 +474,37 @@ mod tests {
     async fn an_exec_that_fails_after_its_supervisor_has_died_leaves_nobody_up() {
         for standing in [Standing::Starting, Standing::Ended] {
             let dir = tempfile::tempdir().expect("dir");
-            let (mut supervisor, _keeper) = successor(dir.path(), standing);
+            let (mut supervisor, _keeper) = successor(dir.path(), standing, r#"{"n":"web"}"#);
             let phase = |of: &Supervisor| of.fleet.view(ServiceId(1)).map(|view| view.phase);
             assert_eq!(phase(&supervisor), Some(Phase::Up), "{standing:?}");
             let step = Step::Exec.number();
             supervisor.spawn_failed(RUN, 4_711, step, nix::libc::ENOENT, String::new());
             assert_ne!(phase(&supervisor), Some(Phase::Up), "{standing:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn sessions_are_forgotten_where_only_the_process_itself_is_ended() {
+        let dir = tempfile::tempdir().expect("dir");
+        let snapshot = r#"{"n":"web","g":[15,null,null,"p"]}"#;
+        let (mut supervisor, _keeper) = successor(dir.path(), Standing::Alive, snapshot);
+        let mut pid = 4_711;
+        for _ in 0..100 {
+            supervisor.exited(RUN, pid, Exit::Code(0));
+            pid += 1;
+            supervisor.spawned(RUN, pid);
+        }
+        supervisor.vanished(RUN, pid);
+        supervisor.spawned(RUN, pid + 1);
+        let place = supervisor.places.get(&ServiceId(1)).expect("a place");
+        assert_eq!(place.sessions, [pid + 1]);
+    }
+
+    #[tokio::test]
+    async fn when_the_last_run_ended_is_known_to_a_successor() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (supervisor, _keeper) = successor(dir.path(), Standing::Alive, r#"{"n":"web"}"#);
+        let place = supervisor.places.get(&ServiceId(1)).expect("a place");
+        assert_eq!(place.ended, 77);
     }
 }

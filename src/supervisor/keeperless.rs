@@ -144,20 +144,22 @@ impl Supervisor {
 
     /// By a pidfd. What can't be held has ended: the keeper took its exit along.
     fn hold(&mut self, key: Key, identity: Option<Identity>, pid: i32) {
-        let found = match identity.map(|identity| (identity, PidFd::open(identity.pid))) {
-            Some((identity, Ok(_))) => identity.pin(),
-            Some((_, Err(error))) if error.raw_os_error() != Some(Errno::ESRCH as i32) => {
+        let process = match identity.map(|identity| identity.hold()) {
+            Some(Ok(Some(process))) => process,
+            Some(Ok(None)) | None => return self.lost(key, pid),
+            Some(Err(error)) => {
                 tracing::error!(
-                    "process {pid} lives and can't be held: {error}; it is not signalled"
+                    "process {pid} may live and can't be held: {error}; it is not signalled"
                 );
                 return;
             }
-            Some((_, Err(_))) | None => None,
         };
-        let watched = found.filter(|found| self.watched.add(found, Woken::Held(key)).is_ok());
-        match (watched, &mut self.bereft) {
-            (Some(process), Some(bereft)) => drop(bereft.held.insert(key, (pid, process))),
-            (_, _) => self.lost(key, pid),
+        if let Err(error) = self.watched.add(&process, Woken::Held(key)) {
+            // To take it for ended would be to tell a successor so.
+            tracing::error!("process {pid} lives, and its end will not be seen: {error}");
+        }
+        if let Some(bereft) = &mut self.bereft {
+            bereft.held.insert(key, (pid, process));
         }
     }
 

@@ -144,7 +144,10 @@ impl Supervisor {
             FromScribe::Detached { id } => {
                 if self.pen.leaving.remove(&id) {
                     self.pen.attached.remove(&id);
-                    self.forget_page(id);
+                    // Else that follows when its directory is let go of.
+                    if !self.desk.parting.contains_key(&ServiceId(id)) {
+                        self.forget_page(id);
+                    }
                 }
             }
             FromScribe::Here => self.pen.answered(self.now()),
@@ -160,13 +163,11 @@ impl Supervisor {
 
     /// Whether the last of a service's output is still to be written: then its pipe has to stay with
     /// the keeper, since the scribe may be killed.
-    pub fn writes_out(&mut self, id: u32) -> bool {
-        let writes = self.pen.attached.contains_key(&id);
-        if writes {
+    pub fn writes_out(&mut self, id: u32) {
+        if self.pen.attached.contains_key(&id) {
             self.pen.leaving.insert(id);
             self.pen.send(&ToScribe::Detach { id }, None);
         }
-        writes
     }
 
     /// Nothing is known of that service any more, nor is any output of it left.

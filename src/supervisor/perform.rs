@@ -197,11 +197,7 @@ impl Supervisor {
         if let Some(group) = &place.cgroup {
             cgroups::remove(group);
         }
-        let slot = SLOT_LOCK;
-        self.tell_keeper(&ToKeeper::Drop { id: id.0, slot });
-        if !self.writes_out(id.0) {
-            self.forget_page(id.0);
-        }
+        self.writes_out(id.0);
         let name = place.name.strip_suffix("/log").unwrap_or(&place.name);
         self.disk.give(super::Job::Forget {
             name: name.to_owned(),
@@ -209,15 +205,31 @@ impl Supervisor {
         });
         self.desk.findings.remove(&id);
         let serving = matches!(self.stage, super::Stage::Serving);
-        if !serving || place.main.is_some() {
-            return;
-        }
-        if place.removed {
-            // Another directory may have come in its place while it was being stopped.
-            self.disk.give(super::Job::Scan);
-        } else {
+        let main = serving && place.main.is_none();
+        if main && !place.removed {
             // Told to end by sv: it stays away until somebody asks for it again.
             self.desk.let_go.insert(place.name.to_string());
+        }
+        let again = main && place.removed;
+        self.desk.parting.insert(id, again);
+    }
+
+    /// Nothing of it is on disk any more, so its directory may be somebody else's.
+    pub fn forgotten(&mut self, id: ServiceId) {
+        if self.settings.manner.is_runit() {
+            return self.parted(id);
+        }
+        let Some(again) = self.desk.parting.remove(&id) else {
+            return;
+        };
+        let slot = SLOT_LOCK;
+        self.tell_keeper(&ToKeeper::Drop { id: id.0, slot });
+        if !self.pen.leaving.contains(&id.0) {
+            self.forget_page(id.0);
+        }
+        if again && matches!(self.stage, super::Stage::Serving) {
+            // Another directory may have come in its place while it was being stopped.
+            self.disk.give(super::Job::Scan);
         }
     }
 

@@ -42,6 +42,9 @@ pub struct Desk {
     pub odd: BTreeSet<String>,
     /// Services that were told to leave and whose directory is still there.
     pub let_go: BTreeSet<String>,
+    /// Services that the disk thread has still to let go of, and whether their directories are to be
+    /// looked for then.
+    pub parting: BTreeMap<ServiceId, bool>,
     /// What is wrong with a definition, in full.
     pub findings: BTreeMap<ServiceId, String>,
 }

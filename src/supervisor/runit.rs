@@ -191,7 +191,7 @@ impl Supervisor {
     }
 
     /// Its last status is on disk.
-    pub fn forgotten(&mut self, id: ServiceId) {
+    pub fn parted(&mut self, id: ServiceId) {
         if self.runit.parting.remove(&id).is_none() {
             return;
         }

@@ -30,6 +30,9 @@ pub struct Blob {
     /// The time in `status`: a tick, and what the wall's clock showed then (nanoseconds both).
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub since: Option<(u64, u64)>,
+    /// When the last run ended, in clock ticks from boot.
+    #[serde(rename = "E", default)]
+    pub ended: u64,
     #[serde(rename = "z")]
     pub snapshot: Snapshot,
 }
@@ -69,6 +72,7 @@ impl Supervisor {
             foreign: place.foreign,
             definition: place.definition,
             since: place.since,
+            ended: place.ended,
             snapshot,
         };
         let Some(bytes) = blob.bytes() else {
@@ -157,6 +161,7 @@ mod tests {
             foreign: true,
             definition: Some((most, most)),
             since: Some((most, most)),
+            ended: most,
             snapshot: serde_json::from_str(&snapshot).expect("a snapshot"),
         };
         let bytes = blob.bytes().expect("short enough");

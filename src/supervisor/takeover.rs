@@ -27,6 +27,7 @@ impl Supervisor {
         }
         place.sessions.clone_from(&left.sessions);
         place.foreign = !left.sessions.is_empty();
+        place.ended = left.ended;
         let snapshot = serde_json::from_str::<Snapshot>(&left.state).ok();
         if snapshot.is_none() && left.run.is_none() {
             // Nothing was ever started, or what it is can't be known.

@@ -53,6 +53,23 @@ struct Record {
     living: Living,
 }
 
+impl Record {
+    /// Short enough to be believed: of very many sessions the newest are kept.
+    fn bytes(mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let bytes = serde_json::to_vec(&self)?;
+            if u64::try_from(bytes.len()).is_ok_and(|len| len <= RECORD_BYTES_MAX) {
+                return Ok(bytes);
+            }
+            let dropped = self.living.sessions.len().div_ceil(2);
+            if dropped == 0 {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            self.living.sessions.drain(..dropped);
+        }
+    }
+}
+
 /// What a predecessor has left: at least one process, held fast.
 #[derive(Debug)]
 pub struct Left {
@@ -62,6 +79,8 @@ pub struct Left {
     pub pipe: Option<OwnedFd>,
     /// Sessions in which something of it lives.
     pub sessions: Vec<i32>,
+    /// When the last run was seen to end.
+    pub ended: u64,
     /// The scribe that still reads the pipe.
     pub scribe: Option<(i32, PidFd)>,
     pub state: String,
@@ -77,11 +96,12 @@ fn directory(dir: &Path) -> io::Result<(u64, u64)> {
 
 /// Replaces the record. A reader sees the old one or the new one.
 pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
-    let record = Record {
+    let bytes = Record {
         realm: Realm::ours()?,
         directory: directory(dir)?,
         living: living.clone(),
-    };
+    }
+    .bytes()?;
     let new = dir.join("supervise/outlast.new");
     let create = || {
         OpenOptions::new()
@@ -97,7 +117,7 @@ pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
         }
         other => other?,
     };
-    file.write_all(&serde_json::to_vec(&record)?)?;
+    file.write_all(&bytes)?;
     drop(file);
     fs::rename(&new, place(dir))
 }
@@ -127,6 +147,7 @@ pub fn read(dir: &Path) -> Option<Left> {
         run,
         finish,
         sessions: Vec::new(),
+        ended: living.ended,
         scribe: None,
         state: living.state,
     })
@@ -173,6 +194,7 @@ pub fn look(
         run,
         finish,
         sessions,
+        ended: living.ended,
         scribe: pin(living.scribe),
         state: living.state,
     })
@@ -310,6 +332,22 @@ mod tests {
         assert_eq!(fstat(&pipe).expect("stat").st_ino, inode);
         remove(dir.path());
         assert!(read(dir.path()).is_none());
+    }
+
+    #[test]
+    fn a_record_of_very_many_sessions_is_believed_all_the_same() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        let living = Living {
+            sessions: (0..5_000).map(|number| i32::MAX - number).collect(),
+            ended: 7,
+            ..sleeper.living()
+        };
+        write(dir.path(), &living).expect("written");
+        let found = look(dir.path(), None, &mut || Arc::new(Holders::default())).expect("left");
+        assert_eq!(found.run.map(|run| run.0), living.run.map(|run| run.pid));
+        assert!(found.sessions.contains(&(i32::MAX - 4_999)), "the newest");
+        assert_eq!(found.ended, 7);
+        assert!(read(dir.path()).is_some());
     }
 
     #[test]

@@ -153,16 +153,15 @@ pub fn is_held_by_the_living(dir: &Path) -> bool {
 
 /// The lock of a supervision that is ending, unless a successor has taken it. Its holder may be
 /// on its way out still, which takes an instant.
-pub fn lock_left(dir: &Path) -> Option<OwnedFd> {
+pub fn lock_left(dir: &Path) -> Result<OwnedFd, OpenError> {
     let supervise = dir.join("supervise");
     for _ in 0..20 {
         match take_lock(&supervise) {
-            Ok(lock) => return Some(lock),
             Err(OpenError::Locked(_)) => std::thread::park_timeout(Duration::from_millis(1)),
-            Err(_) => return None,
+            other => return other,
         }
     }
-    None
+    take_lock(&supervise)
 }
 
 /// What runsv writes before it starts anything, so that a `run` that calls `sv` on itself finds

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 const TALKER: &str = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.01
 [ ! -e hold ] || echo $n >held; while [ -e hold ]; do sleep 0.02; done; done";
 /// Ends when it is told to, by itself.
-const ENDING: &str = "while [ ! -e go ]; do sleep 0.02; done; rm go; exit 42";
+pub const ENDING: &str = "while [ ! -e go ]; do sleep 0.02; done; rm go; exit 42";
 
 /// Which of ours have just been started, told apart from those of other tests by the socket that
 /// they were told to use.
@@ -65,11 +65,11 @@ fn a_supervisor_without_its_keeper_says_so_goes_on_serving_and_starts_nothing() 
     world.run("down", "exec sleep 1000");
     world.run(
         "hups",
-        "trap 'echo got hup' HUP; while :; do sleep 0.05; done",
+        "trap 'echo got hup' HUP; echo ready; while :; do sleep 0.05; done",
     );
     let web = world.until_up("web");
     let dies = world.until_up("dies");
-    world.until_up("hups");
+    world.until_line("hups", "ready");
     world.until_up("down");
     world.must(Verb::Stop, &["down"]);
     world.kill_keeper();

@@ -1,5 +1,6 @@
 //! `outlast upgrade`: another binary, the same services, no line lost; and the way back.
 
+use super::keeperless::ENDING;
 use super::world::{BINARY, World, children, comm_of, eventually, kill, lacks, lives, needs_root};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb, Want};
@@ -307,4 +308,38 @@ fn the_first_process_of_a_container_is_upgraded_as_any_other() {
     assert_eq!(world.until_ended(), Some(0), "{}", world.said());
     let pids = fs::read_to_string(world.path("services/web/pids")).expect("pids");
     assert_eq!(pids, format!("{pid}\n"));
+}
+
+#[test]
+fn what_was_taken_over_stays_in_hand_through_an_upgrade() {
+    let mut world = World::new();
+    world.run("web", "exec sleep 1000");
+    world.run("ending", ENDING);
+    let names = ["web", "ending"];
+    let pids = names.map(|name| world.until_up_on_disk(name));
+    world.kill_keeper();
+    world.supervise(&[]);
+    let until_both_up = |world: &World| {
+        for (name, pid) in names.iter().zip(pids) {
+            assert_eq!(world.until_up(name), pid, "{name} {}", world.said());
+        }
+    };
+    until_both_up(&world);
+    // Twice: the second time from a book that was taken over itself.
+    for _ in 0..2 {
+        let upgraded = world.outlast(&["upgrade", "--binary", BINARY]);
+        assert!(upgraded.status.success(), "{upgraded:?}");
+        until_both_up(&world);
+    }
+    fs::write(world.path("services/ending/go"), "").expect("go");
+    world.must(Verb::Stop, &["web"]);
+    assert!(!lives(pids[0]));
+    world.until("ending", "started again", |it| {
+        it.state == State::Up && it.restarts == 1
+    });
+    for (name, pid) in names.iter().zip(pids) {
+        let exit = world.show(name).last_exit.expect("an exit");
+        assert_eq!((exit.pid, exit.code, exit.signal), (pid, None, None));
+    }
+    assert_eq!(world.end(), Some(0), "{}", world.said());
 }

@@ -85,6 +85,8 @@ pub struct Process {
     pub pid: i32,
     pub forked_ns: u64,
     pub stage: Stage,
+    /// Another keeper has started it: whoever comes next can't open this pidfd anew, nor wait for it.
+    pub adopted: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -191,6 +193,7 @@ impl Ledger {
                 if let Stage::Starting(report) = process.stage {
                     fds.push(report);
                 }
+                fds.extend(process.adopted);
             }
         }
         fds
@@ -294,7 +297,7 @@ impl Process {
             .u8(self.role)
             .i32(self.pid)
             .u64(self.forked_ns);
-        match &self.stage {
+        let writer = match &self.stage {
             Stage::Starting(report) => writer.u8(1).i32(*report),
             Stage::Alive => writer.u8(2),
             Stage::Failing(fault) => fault.write(writer.u8(3)),
@@ -308,12 +311,16 @@ impl Process {
                 let writer = writer.u64(usage.user_us).u64(usage.system_us);
                 writer.u64(usage.peak_kib)
             }
+        };
+        match self.adopted {
+            Some(pidfd) => writer.u8(1).i32(pidfd),
+            None => writer.u8(0),
         }
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Process> {
         let role = reader.u8()?;
-        let process = Process {
+        let mut process = Process {
             role,
             pid: reader.i32()?,
             forked_ns: reader.u64()?,
@@ -334,7 +341,12 @@ impl Process {
                 // To take a living process for none would be the start of a second one.
                 _ => return None,
             },
+            adopted: None,
         };
+        // Not said by older versions.
+        if reader.flag().unwrap_or(false) {
+            process.adopted = Some(reader.i32()?);
+        }
         (usize::from(role) < ROLES && process.pid > 0).then_some(process)
     }
 

@@ -26,16 +26,22 @@ impl Book {
         self.entries.iter().map(entry).collect()
     }
 
-    /// What must stay open over an exec. Pidfds are not among them: our children keep their numbers
-    /// until they are reaped, so they are opened again.
+    /// What must stay open over an exec. Of pidfds only those of processes that another keeper has
+    /// started: our children keep their numbers until they are reaped, so theirs are opened again.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.entries.values().flat_map(|entry| {
             let slots = entry.slots.iter().flatten().map(AsFd::as_fd);
             let processes = entry.processes.iter().flatten();
-            slots.chain(processes.filter_map(|process| match &process.stage {
-                Stage::Starting { report } => Some(report.as_fd()),
-                Stage::Alive | Stage::Failing(_) | Stage::Failed(_) | Stage::Ended { .. } => None,
-            }))
+            let reports = processes
+                .clone()
+                .filter_map(|process| match &process.stage {
+                    Stage::Starting { report } => Some(report.as_fd()),
+                    Stage::Alive | Stage::Failing(_) | Stage::Failed(_) | Stage::Ended { .. } => {
+                        None
+                    }
+                });
+            let adopted = processes.filter_map(|process| held_for_another(process));
+            slots.chain(reports).chain(adopted)
         })
     }
 
@@ -63,11 +69,18 @@ impl Book {
     }
 }
 
+/// By which a process is known that is not our child.
+fn held_for_another(process: &Process) -> Option<BorrowedFd<'_>> {
+    let pidfd = process.pidfd.as_ref().filter(|_| process.adopted);
+    pidfd.map(AsFd::as_fd)
+}
+
 fn written(role: u8, process: &Process) -> ledger::Process {
     ledger::Process {
         role,
         pid: process.pid.as_raw(),
         forked_ns: process.forked_ns,
+        adopted: held_for_another(process).map(|pidfd| pidfd.as_raw_fd()),
         stage: match &process.stage {
             Stage::Starting { report } => ledger::Stage::Starting(report.as_raw_fd()),
             Stage::Alive => ledger::Stage::Alive,
@@ -116,16 +129,19 @@ fn taken(left: ledger::Process, key: crate::ipc::wire::Key, epoll: &Epoll) -> Pr
             false,
         ),
     };
-    let pidfd = match lives {
-        true => sys::pidfd_open(pid).ok(),
-        false => None,
+    let pidfd = match left.adopted {
+        // Its number may be another's by now.
+        Some(held) => fds::inherited(held),
+        None if lives => sys::pidfd_open(pid).ok(),
+        None => None,
     };
+    let adopted = left.adopted.is_some();
     Process {
         pid,
-        pidfd: pidfd.filter(|pidfd| watched(pidfd, Source::Process(key))),
+        // One that can't be opened again is kept in any case; the sweep looks at it.
+        pidfd: pidfd.filter(|pidfd| watched(pidfd, Source::Process(key)) || adopted),
         forked_ns: left.forked_ns,
         stage,
-        // Only runsv adopts, and it has no socket to be upgraded through.
-        adopted: false,
+        adopted,
     }
 }

@@ -37,6 +37,13 @@ impl Log {
         true
     }
 
+    /// There must be a file again, or it is stuck: the witness keeps the lines no longer.
+    pub fn go_with(&mut self, desk: &mut Desk, now: Now) {
+        if self.without.take().is_some() {
+            self.open(desk, now);
+        }
+    }
+
     /// Why there is no file, when there is none.
     pub fn without(&self) -> Option<&Halt> {
         self.without.as_ref().map(|without| &without.halt)

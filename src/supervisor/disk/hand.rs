@@ -257,7 +257,6 @@ impl Hand {
 
     fn forget(&mut self, name: &str, id: ServiceId) {
         self.failed_writes.remove(&id);
-        self.kept.remove(&id);
         let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         let last = writes.remove(&id);
         drop(writes);
@@ -265,10 +264,13 @@ impl Hand {
             if let Some(last) = last {
                 self.write(id, &last);
             }
-            self.say(News::Forgotten { id });
-        } else if let Some(dir) = self.place_of(name, id) {
+        } else if let Some(dir) = self.place_of(name, id)
+            && (!self.bereft || self.kept.contains_key(&id))
+        {
             left::remove(&dir);
         }
+        // Not before: what stands there may be somebody else's from now on.
+        self.kept.remove(&id);
         match self.known.get_mut(name) {
             Some(known) if known.id == id => {
                 self.known.remove(name);
@@ -279,6 +281,7 @@ impl Hand {
             Some(known) if known.log == Some(id) => known.log = None,
             Some(_) | None => {}
         }
+        self.say(News::Forgotten { id });
     }
 
     /// Opens a directory and its `supervise/`. False when another supervisor has it.
@@ -501,7 +504,7 @@ impl Hand {
     fn write(&mut self, id: ServiceId, write: &Write) {
         let lost = self.bereft && !self.kept.contains_key(&id);
         let lock = lost.then(|| supervise::lock_left(&write.dir));
-        if matches!(lock, Some(None)) {
+        if matches!(lock, Some(Err(_))) {
             return;
         }
         // First, so that what a client sees running would be found by a successor.

@@ -6,7 +6,7 @@ use crate::os::fds;
 use crate::supervisor::vocab::ServiceId;
 use crate::svdir::holders::Holders;
 use crate::svdir::left::{self, Left};
-use crate::svdir::supervise::{self, OpenError};
+use crate::svdir::supervise;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,9 +76,8 @@ impl Hand {
         }
         for (id, dir) in all {
             match supervise::lock_left(&dir) {
-                Some(lock) => drop(self.kept.insert(id, lock)),
-                None => {
-                    let error = OpenError::Locked(dir.join("supervise/lock"));
+                Ok(lock) => drop(self.kept.insert(id, lock)),
+                Err(error) => {
                     let opened = Err(error);
                     self.say(News::Opened { id, opened });
                 }

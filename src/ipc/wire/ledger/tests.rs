@@ -37,12 +37,16 @@ fn stage() -> impl Strategy<Value = Stage> {
 }
 
 fn process() -> impl Strategy<Value = Process> {
-    (0..4u8, 1..i32::MAX, any::<u64>(), stage()).prop_map(|(role, pid, forked_ns, stage)| Process {
-        role,
-        pid,
-        forked_ns,
-        stage,
-    })
+    let adopted = prop::option::of(5..i32::MAX);
+    (0..4u8, 1..i32::MAX, any::<u64>(), stage(), adopted).prop_map(
+        |(role, pid, forked_ns, stage, adopted)| Process {
+            role,
+            pid,
+            forked_ns,
+            stage,
+            adopted,
+        },
+    )
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -151,13 +155,14 @@ fn a_process_whose_stage_is_unknown_is_no_reason_to_forget_it() {
             pid: 4711,
             forked_ns: 1,
             stage: Stage::Alive,
+            adopted: None,
         }],
         blob: Vec::new(),
     });
     let mut bytes = ledger.encode();
     assert!(Ledger::decode(&bytes).is_some());
-    // The stage is the last byte before the record that ends the book.
-    let at = bytes.len() - 7 - 1;
+    // The stage is the last byte but one before the record that ends the book.
+    let at = bytes.len() - 7 - 2;
     assert_eq!(bytes[at], 2);
     bytes[at] = 99;
     assert_eq!(Ledger::decode(&bytes), None);
