@@ -71,7 +71,9 @@ pub fn called(argv0: &OsStr) -> Option<Applet> {
 /// be shortened by its text (`link/../x` is not `x`).
 fn named_in_chain(mut path: PathBuf) -> Option<Applet> {
     for _ in 0..=LINKS_MAX {
-        if let Some(applet) = base_name(path.as_os_str()).and_then(named) {
+        // A link called `init` may be anybody's; whoever means process 1 calls it so.
+        let name = base_name(path.as_os_str()).filter(|name| *name != "init");
+        if let Some(applet) = name.and_then(named) {
             return Some(applet);
         }
         let target = fs::read_link(&path).ok()?;
