@@ -47,6 +47,8 @@ use upgrade::{Left, Next, Trial};
 
 /// Descriptors that we want to be allowed: 3 a service for 10,000 services, and some to spare.
 const NOFILE_WANTED: u64 = 40_000;
+/// Below this limit of open files none are spent on quicker starts.
+const NOFILE_FOR_BERTHS: u64 = 1_024;
 /// Events taken from the kernel in one turn.
 const EVENTS_PER_TURN: usize = 64;
 /// Records taken from the supervisor in one turn, so that ends of processes get their turn too.
@@ -174,9 +176,10 @@ impl Keeper {
         if stages::is_first() {
             crate::sys::default_faults();
         }
-        let few = matches!(birth, Birth::Called | Birth::Fronted);
-        let mut placeholders = berths::occupy(if few { PLACED_BELOW } else { NUMBERS_BELOW })?;
         let nofile = fds::raise_nofile(NOFILE_WANTED);
+        let few =
+            matches!(birth, Birth::Called | Birth::Fronted) || fds::most() < NOFILE_FOR_BERTHS;
+        let mut placeholders = berths::occupy(if few { PLACED_BELOW } else { NUMBERS_BELOW })?;
         // PIDs of orphans come to us, not to init: what a service leaves behind stays within reach.
         nix::sys::prctl::set_child_subreaper(true)?;
         let (read, write) = UnixStream::pair()?;

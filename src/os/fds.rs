@@ -118,6 +118,12 @@ pub fn raise_nofile(wanted: u64) -> (u64, u64) {
     let _: Result<(), Errno> = setrlimit(Resource::RLIMIT_NOFILE, goal, hard);
     (soft, hard)
 }
+
+/// How many open files we are allowed now.
+pub fn most() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+}
+
 /// Whether it leads nowhere: process 1 that was started without a console has /dev/null in its place,
 /// or `/` where there is none.
 pub fn stands_in(fd: BorrowedFd<'_>) -> bool {
