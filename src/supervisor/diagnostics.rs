@@ -5,9 +5,10 @@
 
 use crate::ipc::told::{Stream, Told};
 use crate::ipc::wire::Format;
+use nix::unistd::{AccessFlags, access};
 use std::fmt::{self, Write};
-use std::io::IsTerminal;
-use std::path::Path;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -54,14 +55,10 @@ pub fn start(log_root: &Path, format: Format, machine: bool) -> (Diagnostics, Op
     let file = std::fs::create_dir_all(log_root)
         .map_err(|error| error.to_string())
         .and_then(|()| {
-            RollingFileAppender::builder()
-                .rotation(Rotation::DAILY)
-                .filename_prefix("outlast")
-                .filename_suffix("log")
-                .max_log_files(FILES_MAX)
-                .build(log_root)
-                .map_err(|error| error.to_string())
-        });
+            let needed = AccessFlags::W_OK | AccessFlags::X_OK;
+            access(log_root, needed).map_err(|errno| errno.to_string())
+        })
+        .map(|()| Diary::Closed(log_root.to_owned()));
     let (file, trouble) = match file {
         Ok(file) => {
             let (file, guard) = slow(file);
@@ -91,6 +88,45 @@ pub fn start(log_root: &Path, format: Format, machine: bool) -> (Diagnostics, Op
         .with(file);
     let _ = tracing::subscriber::set_global_default(subscriber);
     (Diagnostics { _guards: guards }, trouble)
+}
+
+/// The daily files, opened with the first line: that looks at every log directory beside them, for
+/// old files to be removed, and a successor has better things to do first.
+enum Diary {
+    Closed(PathBuf),
+    Open(RollingFileAppender),
+    Broken,
+}
+
+impl Diary {
+    fn open(root: &Path) -> Diary {
+        let appender = RollingFileAppender::builder()
+            .rotation(Rotation::DAILY)
+            .filename_prefix("outlast")
+            .filename_suffix("log")
+            .max_log_files(FILES_MAX)
+            .build(root);
+        appender.map_or(Diary::Broken, Diary::Open)
+    }
+}
+
+impl io::Write for Diary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Diary::Closed(root) = self {
+            *self = Diary::open(root);
+        }
+        match self {
+            Diary::Open(appender) => appender.write(bytes),
+            Diary::Closed(_) | Diary::Broken => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Diary::Open(appender) => appender.flush(),
+            Diary::Closed(_) | Diary::Broken => Ok(()),
+        }
+    }
 }
 
 fn slow(writer: impl std::io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {

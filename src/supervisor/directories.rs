@@ -31,7 +31,7 @@ impl Supervisor {
             News::Opened { id, opened } => self.opened(id, opened),
             News::Forgotten { id } => self.forgotten(id),
             News::Unreadable { id, error } => {
-                self.adopting.remove(&id);
+                self.is_read(id);
                 if self.settings.manner.is_runit() {
                     let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
                     let cause = wording::cause(errno);
@@ -46,6 +46,9 @@ impl Supervisor {
             News::Loaded { id, loaded, print } => {
                 self.lives_with(id, print);
                 self.loaded(id, *loaded);
+                self.settle();
+                // With what people see of it.
+                self.entrust(id);
             }
             News::Quarantined { id } => self.quarantined(id),
             News::Explained {
@@ -171,8 +174,22 @@ impl Supervisor {
         id
     }
 
-    fn opened(&mut self, id: ServiceId, opened: Result<Opened, OpenError>) {
+    /// Its directory has been looked at, whatever came of it.
+    fn is_read(&mut self, id: ServiceId) {
         self.adopting.remove(&id);
+        if let Some(place) = self.places.get_mut(&id) {
+            place.reread = false;
+        }
+    }
+
+    /// All that is still to be read is what the keeper's book has told of.
+    pub fn only_rereads(&self) -> bool {
+        let mut open = self.to_adopt.iter().chain(&self.adopting);
+        open.all(|id| self.places.get(id).is_none_or(|place| place.reread))
+    }
+
+    fn opened(&mut self, id: ServiceId, opened: Result<Opened, OpenError>) {
+        self.is_read(id);
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };

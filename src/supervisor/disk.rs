@@ -169,6 +169,7 @@ type Writes = Arc<Mutex<BTreeMap<ServiceId, Write>>>;
 /// The supervisor's side.
 pub struct Disk {
     jobs: std::sync::mpsc::Sender<Job>,
+    urgent: std::sync::mpsc::Sender<Job>,
     writes: Writes,
     bell: UnixStream,
     pub news: mpsc::UnboundedReceiver<News>,
@@ -180,18 +181,26 @@ pub struct Disk {
 impl Disk {
     pub fn start(settings: &Settings) -> io::Result<Disk> {
         let (jobs, todo) = std::sync::mpsc::channel();
+        let (urgent, next) = std::sync::mpsc::channel();
         let (tell, news) = mpsc::unbounded_channel();
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
         let writes = Writes::default();
-        let hand = Hand::new(todo, tell.clone(), ear, Arc::clone(&writes), settings)?;
+        let hand = Hand::new(
+            [next, todo],
+            tell.clone(),
+            ear,
+            Arc::clone(&writes),
+            settings,
+        )?;
         let thread = std::thread::Builder::new()
             .name("outlast-disk".into())
             .stack_size(256 * 1024)
             .spawn(move || hand.work())?;
         Ok(Disk {
             jobs,
+            urgent,
             writes,
             bell,
             news,
@@ -232,6 +241,12 @@ impl Disk {
         }
         // The thread ends only with us.
         let _ = self.jobs.send(job);
+        self.ring();
+    }
+
+    /// Before all that has been given so far.
+    pub fn give_first(&self, job: Job) {
+        let _ = self.urgent.send(job);
         self.ring();
     }
 

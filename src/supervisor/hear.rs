@@ -2,7 +2,7 @@
 
 use super::disk::Job;
 use super::place::{Place, role_number, role_of};
-use super::standing::Blob;
+use super::standing::{Blob, print_of};
 use super::vocab::{
     Action, Command, Event, Exit, Failure, FailureClass, Pid, Role, ServiceId, Signal,
 };
@@ -99,7 +99,7 @@ impl Supervisor {
     }
 
     /// A service as our predecessor left it.
-    fn restore(&mut self, id: u32, slots: u8, held: [Held; ROLES], blob: &[u8]) {
+    fn restore(&mut self, id: u32, slots: u8, held: [Held; ROLES], bytes: &[u8]) {
         if id == SCRIBE {
             // Linked to our predecessor; it writes out what it has and ends. Then comes ours.
             let predecessor = held.iter().find(|held| held.standing != Standing::None);
@@ -108,7 +108,7 @@ impl Supervisor {
             let now = self.now();
             return self.pen.predecessor(pid, has_estate, now);
         }
-        let Ok(blob) = serde_json::from_slice::<Blob>(blob) else {
+        let Ok(blob) = serde_json::from_slice::<Blob>(bytes) else {
             tracing::error!("the keeper's page of service number {id} can't be read; left alone");
             return;
         };
@@ -124,16 +124,17 @@ impl Supervisor {
         place.pipe = blob.pipe;
         place.foreign = blob.foreign;
         place.restored = true;
+        place.reread = true;
+        place.blob = print_of(bytes);
+        place.face = blob.face;
         self.runit.has_one();
         let mut alive = Vec::new();
         for (number, held) in (0u8..).zip(held) {
             if let (Some(role), Standing::Starting | Standing::Alive | Standing::Ended) =
                 (role_of(number), held.standing)
             {
-                place.took(role, held.pid);
-                if !place.sessions.contains(&held.pid) {
-                    place.sessions.push(held.pid);
-                }
+                place.had(role, held.pid, &blob.starts);
+                place.began(held.pid);
                 alive.push((role, Pid(held.pid)));
             }
         }
@@ -159,7 +160,7 @@ impl Supervisor {
         if let Some(place) = self.places.get_mut(&id) {
             place.took(role, pid);
             if role == Role::Run || role == Role::Finish {
-                place.sessions.push(pid);
+                place.began(pid);
             }
         }
         self.queue.push_back((
@@ -407,9 +408,12 @@ pub fn key(id: ServiceId, role: Role) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use super::super::door::Ask;
     use super::super::link::KeeperLink;
+    use super::super::standing::Face;
     use super::super::{Settings, Supervisor};
     use super::*;
+    use crate::ipc::control::{Request, VERSION, Verb};
     use crate::machine::snapshot::Snapshot;
     use crate::machine::view::Phase;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -449,6 +453,11 @@ mod tests {
             pipe: None,
             sessions: Vec::new(),
             foreign: false,
+            starts: Vec::new(),
+            face: Face {
+                description: Some("a shop".into()),
+                ..Face::default()
+            },
             definition: None,
             since: None,
             ended: 77,
@@ -506,5 +515,41 @@ mod tests {
         let (supervisor, _keeper) = successor(dir.path(), Standing::Alive, r#"{"n":"web"}"#);
         let place = supervisor.places.get(&ServiceId(1)).expect("a place");
         assert_eq!(place.ended, 77);
+    }
+
+    #[tokio::test]
+    async fn a_successor_tells_how_services_stand_before_it_has_read_them_again() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (mut supervisor, _keeper) = successor(dir.path(), Standing::Alive, r#"{"n":"web"}"#);
+        supervisor.to_adopt.push_back(ServiceId(1));
+        let (answer, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let ask = |verb| Ask {
+            request: Request {
+                v: VERSION,
+                id: 1,
+                verb,
+                names: vec!["web".into()],
+                wait: true,
+                timeout_ms: None,
+                lines: None,
+                binary: None,
+            },
+            answer: answer.clone(),
+        };
+        supervisor.ask(ask(Verb::Status));
+        supervisor.settled(1);
+        let told = answers.try_recv().expect("an answer");
+        assert_eq!(told.services[0].pid, Some(4_711));
+        assert_eq!(told.services[0].description.as_deref(), Some("a shop"));
+        // What changes something waits until it is known what is there.
+        supervisor.ask(ask(Verb::Stop));
+        supervisor.settled(2);
+        assert!(answers.try_recv().is_err());
+        // So does everything once there is something new among it.
+        let new = supervisor.add("new", None);
+        supervisor.to_adopt.push_back(new);
+        supervisor.ask(ask(Verb::Status));
+        supervisor.settled(3);
+        assert!(answers.try_recv().is_err());
     }
 }

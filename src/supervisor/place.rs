@@ -2,6 +2,7 @@
 
 use super::leftovers::Pinned;
 use super::show::wall;
+use super::standing::Face;
 use super::vocab::{Role, ServiceId, Tick};
 use crate::ipc::wire::Usage;
 use crate::launch::report::Words;
@@ -37,6 +38,10 @@ pub struct Place {
     pub inode: Option<(u64, u64)>,
     /// A scan did not find it and its definition has not been read since; it is on its way out.
     pub removed: bool,
+    /// As a predecessor knew it, until its definition is read.
+    pub face: Face,
+    /// The keeper's book told of it, and its directory has not been opened since.
+    pub reread: bool,
     /// Our predecessor left it in the keeper's book.
     pub restored: bool,
     /// Living processes by role.
@@ -155,6 +160,37 @@ impl Place {
         if let Some(identity) = self.identities.get_mut(at) {
             *identity = Identity::of(pid);
         }
+    }
+
+    /// The same, as the keeper's book tells of it: with the start time that was noted then.
+    pub fn had(&mut self, role: Role, pid: i32, starts: &[(u8, i32, u64)]) {
+        let number = role_number(role);
+        let noted = starts.iter().find(|it| (it.0, it.1) == (number, pid));
+        let Some((_, _, started)) = noted.copied() else {
+            return self.took(role, pid);
+        };
+        self.set_alive(role, Some(pid));
+        if let Some(identity) = self.identities.get_mut(usize::from(number)) {
+            *identity = Some(Identity { pid, started });
+        }
+    }
+
+    /// A process of it has begun in a session of its own.
+    pub fn began(&mut self, session: i32) {
+        if !self.sessions.contains(&session) {
+            self.sessions.push(session);
+        }
+    }
+
+    /// Role, number and start of what lives.
+    pub fn starts(&self) -> Vec<(u8, i32, u64)> {
+        let all = (0u8..).zip(self.identities);
+        let living = all.filter_map(|(number, identity)| {
+            let identity = identity?;
+            let alive = self.is_alive(role_of(number)?, identity.pid);
+            alive.then_some((number, identity.pid, identity.started))
+        });
+        living.collect()
     }
 
     /// Which process it is that lives in this role.

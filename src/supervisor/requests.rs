@@ -197,6 +197,7 @@ impl Supervisor {
             Verb::StepDown => return self.ask_step_down(&ask),
             _ => {}
         }
+        let early = self.answers_early(ask.request.verb);
         let ticket = self.desk.next();
         let deadline = self.now().after(LOOK_PATIENCE);
         self.desk.arrived.push_back(Arrived {
@@ -205,7 +206,17 @@ impl Supervisor {
             reads: self.disk.reads_given(),
             ask,
         });
-        self.disk.give(Job::Settle { ticket });
+        match early {
+            true => self.disk.give_first(Job::Settle { ticket }),
+            false => self.disk.give(Job::Settle { ticket }),
+        }
+    }
+
+    /// A successor has been told by the keeper what a predecessor knew. It need not have read all
+    /// directories again before it can say how the services stand.
+    fn answers_early(&self, verb: Verb) -> bool {
+        let reading = !self.to_adopt.is_empty() || !self.adopting.is_empty();
+        matches!(verb, Verb::Status | Verb::List) && reading && self.only_rereads()
     }
 
     /// The disk thread has told everything until this ticket was given to it.
@@ -224,7 +235,8 @@ impl Supervisor {
         };
         let reads = self.disk.reads_given();
         let more = std::mem::replace(&mut arrived.reads, reads) != reads;
-        if more || !self.to_adopt.is_empty() {
+        let early = self.answers_early(arrived.ask.request.verb);
+        if !early && (more || !self.to_adopt.is_empty()) {
             // What was told has to be looked at more closely.
             self.desk.arrived.push_back(arrived);
             self.disk.give(Job::Settle { ticket });

@@ -53,12 +53,7 @@ impl Supervisor {
         let view = self.fleet.view(id)?;
         let place = self.places.get(&id)?;
         let now = self.now();
-        let log_dir = self
-            .pen
-            .attached
-            .get(&id.0)
-            .map(|attach| attach.dir.clone());
-        let spec = self.fleet.spec(id);
+        let face = self.face(id);
         Some(Service {
             name: place.name.to_string(),
             state: state(view.phase),
@@ -71,11 +66,11 @@ impl Supervisor {
             ready: view.ready,
             paused: view.paused,
             got_term: view.got_term,
-            normally_down: spec.is_some_and(|spec| spec.down),
-            description: spec.and_then(|spec| spec.description.clone()),
+            normally_down: face.down,
+            description: face.description,
             next_start: view.next_start.map(|at| seconds(at.since(now))),
             problem: self.problem(id, &view),
-            log_dir,
+            log_dir: face.log_dir,
             leftovers: leftovers(&view.leftovers),
             outcome: None,
             why: None,

@@ -33,17 +33,28 @@ pub struct Blob {
     /// When the last run ended, in clock ticks from boot.
     #[serde(rename = "E", default)]
     pub ended: u64,
+    /// Role, number and start (clock ticks from boot) of what lives, so that a successor need not
+    /// look up each of them.
+    #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<(u8, i32, u64)>,
+    #[serde(rename = "v", default, skip_serializing_if = "Face::is_plain")]
+    pub face: Face,
     #[serde(rename = "z")]
     pub snapshot: Snapshot,
 }
 
 impl Blob {
-    /// Short enough for the keeper: of very many sessions the newest are kept.
+    /// Short enough for the keeper: without what a look at the directory tells as well, and of very
+    /// many sessions with the newest.
     fn bytes(mut self) -> Option<Vec<u8>> {
         loop {
             let bytes = serde_json::to_vec(&self).ok()?;
             if bytes.len() <= BLOB_BYTES_MAX {
                 return Some(bytes);
+            }
+            if !self.face.is_plain() {
+                self.face = Face::default();
+                continue;
             }
             let dropped = self.sessions.len().div_ceil(2);
             if dropped == 0 {
@@ -54,12 +65,37 @@ impl Blob {
     }
 }
 
+/// What people see of a definition: for answers of a successor that has not read it yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Face {
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(rename = "w", default, skip_serializing_if = "std::ops::Not::not")]
+    pub down: bool,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub log_dir: Option<String>,
+}
+
+impl Face {
+    fn is_plain(&self) -> bool {
+        *self == Face::default()
+    }
+}
+
+/// To notice that a blob is the one that the keeper has.
+pub fn print_of(blob: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    blob.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Supervisor {
     /// Its state as a successor would need it, to the keeper, before anything follows from it.
     pub fn entrust(&mut self, id: ServiceId) {
         let (Some(snapshot), Some(view)) = (self.fleet.snapshot(id), self.fleet.view(id)) else {
             return;
         };
+        let face = self.face(id);
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
@@ -73,6 +109,8 @@ impl Supervisor {
             definition: place.definition,
             since: place.since,
             ended: place.ended,
+            starts: place.starts(),
+            face,
             snapshot,
         };
         let Some(bytes) = blob.bytes() else {
@@ -82,12 +120,24 @@ impl Supervisor {
             );
             return;
         };
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        if std::mem::replace(&mut place.blob, hasher.finish()) != place.blob {
+        let print = print_of(&bytes);
+        if std::mem::replace(&mut place.blob, print) != print {
             kill_point("blob-unsent");
             self.tell_keeper(&ToKeeper::Blob { id: id.0, bytes });
             kill_point("blob-sent");
+        }
+    }
+
+    pub fn face(&self, id: ServiceId) -> Face {
+        let Some(spec) = self.fleet.spec(id) else {
+            let place = self.places.get(&id);
+            return place.map(|place| place.face.clone()).unwrap_or_default();
+        };
+        let attach = self.pen.attached.get(&id.0);
+        Face {
+            description: spec.description.clone(),
+            down: spec.down,
+            log_dir: attach.map(|attach| attach.dir.clone()),
         }
     }
 
@@ -162,10 +212,16 @@ mod tests {
             definition: Some((most, most)),
             since: Some((most, most)),
             ended: most,
+            starts: (0..4).map(|role| (role, i32::MAX, most)).collect(),
+            face: Face {
+                description: Some("d".repeat(100_000)),
+                ..Face::default()
+            },
             snapshot: serde_json::from_str(&snapshot).expect("a snapshot"),
         };
         let bytes = blob.bytes().expect("short enough");
         let kept: Blob = serde_json::from_slice(&bytes).expect("whole");
         assert_eq!(kept.sessions.last(), Some(&(i32::MAX - 999)));
+        assert_eq!((kept.starts.len(), kept.face), (4, Face::default()));
     }
 }

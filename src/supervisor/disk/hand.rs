@@ -60,7 +60,8 @@ pub(super) struct Known {
 
 /// The thread's side.
 pub(super) struct Hand {
-    todo: std::sync::mpsc::Receiver<Job>,
+    /// What goes before the rest, and the rest.
+    todo: [std::sync::mpsc::Receiver<Job>; 2],
     tell: mpsc::UnboundedSender<News>,
     ear: UnixStream,
     writes: Writes,
@@ -87,7 +88,7 @@ pub(super) struct Hand {
 
 impl Hand {
     pub fn new(
-        todo: std::sync::mpsc::Receiver<Job>,
+        todo: [std::sync::mpsc::Receiver<Job>; 2],
         tell: mpsc::UnboundedSender<News>,
         ear: UnixStream,
         writes: Writes,
@@ -122,7 +123,8 @@ impl Hand {
         loop {
             self.wait(last_net);
             loop {
-                match self.todo.try_recv() {
+                let [first, rest] = &self.todo;
+                match first.try_recv().or_else(|_| rest.try_recv()) {
                     Ok(Job::End) => return self.write_all(),
                     Ok(job) => self.job(job),
                     Err(_) => break,
@@ -497,6 +499,10 @@ impl Hand {
             std::mem::take(&mut *writes)
         };
         for (id, write) in writes {
+            // Somebody waits for what goes before the rest.
+            while let Ok(job) = self.todo[0].try_recv() {
+                self.job(job);
+            }
             self.write(id, &write);
         }
     }

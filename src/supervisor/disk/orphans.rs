@@ -74,6 +74,8 @@ impl Hand {
             all.push((known.id, known.dir.clone()));
             all.extend(known.log.map(|log| (log, known.dir.join("log"))));
         }
+        // Where nothing can be written there was no lock either.
+        all.retain(|(_, dir)| dir.join("supervise/lock").exists());
         for (id, dir) in all {
             match supervise::lock_left(&dir) {
                 Ok(lock) => drop(self.kept.insert(id, lock)),
