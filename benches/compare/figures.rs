@@ -8,6 +8,7 @@ use crate::world::{self, Mark, World, service_name};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,14 +35,14 @@ pub struct Figures {
     pub troubles: Vec<String>,
 }
 
-pub fn measure(peer: &Peer, options: &Options) -> Figures {
+pub fn measure(peer: &Peer, options: &Options, yard: &Path) -> Figures {
     let mut figures = Figures::default();
-    if let Err(trouble) = many(peer, options, &mut figures) {
+    if let Err(trouble) = many(peer, options, yard, &mut figures) {
         figures
             .troubles
             .push(format!("{} services: {trouble}", options.many));
     }
-    if let Err(trouble) = few(peer, options, &mut figures) {
+    if let Err(trouble) = few(peer, options, yard, &mut figures) {
         figures
             .troubles
             .push(format!("{} services: {trouble}", options.few));
@@ -58,8 +59,8 @@ impl Figures {
     }
 }
 
-fn many(peer: &Peer, options: &Options, figures: &mut Figures) -> Result<(), String> {
-    let mut world = World::new(peer, options.many)?;
+fn many(peer: &Peer, options: &Options, yard: &Path, figures: &mut Figures) -> Result<(), String> {
+    let mut world = World::new(peer, options.many, yard)?;
     let begun = world::now_ns();
     world.start(peer)?;
     let marks = world.marks(options.many)?;
@@ -82,8 +83,8 @@ fn many(peer: &Peer, options: &Options, figures: &mut Figures) -> Result<(), Str
     Ok(())
 }
 
-fn few(peer: &Peer, options: &Options, figures: &mut Figures) -> Result<(), String> {
-    let mut world = World::new(peer, options.few)?;
+fn few(peer: &Peer, options: &Options, yard: &Path, figures: &mut Figures) -> Result<(), String> {
+    let mut world = World::new(peer, options.few, yard)?;
     world.start(peer)?;
     world.marks(options.few)?;
     thread::sleep(SETTLED);

@@ -65,11 +65,18 @@ fn main() -> ExitCode {
         let wanted = options.only.is_empty() || options.only.iter().any(|only| only == name);
         wanted && !world::interrupted()
     };
+    let yard = match tempfile::Builder::new().prefix("compare-").tempdir() {
+        Ok(yard) => yard,
+        Err(error) => {
+            eprintln!("compare: a folder to work in: {error}; TMPDIR says where");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut columns = Vec::new();
     for peer in Peer::present(outlast) {
         if options.many > 0 && wanted(peer.name()) {
             eprintln!("measuring {} ...", peer.name());
-            columns.push((peer.name(), figures::measure(&peer, &options)));
+            columns.push((peer.name(), figures::measure(&peer, &options, yard.path())));
         }
     }
     if !columns.is_empty() {

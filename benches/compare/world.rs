@@ -35,7 +35,7 @@ pub struct Mark {
 }
 
 pub struct World {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     marks: File,
     /// Bytes read of a mark whose end has not come yet.
     unread: String,
@@ -69,13 +69,13 @@ pub fn service_name(number: usize) -> String {
 }
 
 impl World {
-    /// Lays out `services` services in the way of `peer`; nothing runs yet.
-    pub fn new(peer: &Peer, services: usize) -> Result<World, String> {
-        let folder = tempfile::Builder::new()
-            .prefix("compare-")
-            .tempdir()
-            .map_err(told("folder"))?;
-        let path = folder.path();
+    /// Lays out `services` services in the way of `peer`, below `yard`; nothing runs yet. It stays
+    /// there when its processes have gone: on ext4 whoever makes files within minutes of the removal
+    /// of many others pays for that, and the next world would.
+    pub fn new(peer: &Peer, services: usize, yard: &Path) -> Result<World, String> {
+        let folder = yard.join(format!("{}-{services}", peer.name()));
+        fs::create_dir(&folder).map_err(told("folder"))?;
+        let path = folder.as_path();
         for below in ["scan", "logs", "definitions", "new"] {
             fs::create_dir(path.join(below)).map_err(told(below))?;
         }
@@ -104,7 +104,7 @@ impl World {
     }
 
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     pub fn scan(&self) -> PathBuf {
