@@ -59,11 +59,14 @@ pub enum FromScribe {
         file: Option<String>,
     },
     /// A log is not being written (disk full, directory gone, no permission); told once per change.
-    /// `echoed`: its lines are on standard output only, and nothing waits.
+    /// `echoed`: its lines are on standard output only, and nothing waits. `had_file`: there is a
+    /// file in which lines are missing from now on.
     Trouble {
         id: u32,
         message: String,
         echoed: bool,
+        #[serde(default)]
+        had_file: bool,
     },
     /// ... and is again.
     Mended { id: u32 },

@@ -10,8 +10,8 @@ use crate::ipc::wire::ledger::Fault;
 use crate::ipc::wire::{
     BLOB_BYTES_MAX, FromKeeper, Held, Key, ROLES, SLOTS, STATUS_UNSEEN, Standing, Usage,
 };
-use crate::os::clock;
 use crate::os::step::{DETAIL_BYTES_MAX, REPORT_HEAD_BYTES, Step};
+use crate::os::{clock, kill_point};
 use crate::sys;
 use nix::errno::Errno;
 use nix::sys::epoll::Epoll;
@@ -237,6 +237,7 @@ impl Book {
         if !sent {
             say("a signal could not be sent");
         }
+        kill_point("signal-passed-on");
     }
 
     pub fn store(&mut self, id: u32, slot: u8, fd: OwnedFd) {
@@ -256,6 +257,7 @@ impl Book {
     pub fn note(&mut self, id: u32, bytes: Vec<u8>) {
         if bytes.len() <= BLOB_BYTES_MAX {
             self.entries.entry(id).or_default().blob = bytes;
+            kill_point("blob-noted");
         }
     }
 
@@ -275,6 +277,7 @@ impl Book {
         if let Some(place) = entry.and_then(|entry| entry.processes.get_mut(usize::from(key.role)))
         {
             *place = None;
+            kill_point("place-freed");
         }
     }
 

@@ -8,7 +8,7 @@ use super::spawn::Workshop;
 use super::{Source, WAITING_MAX, say};
 use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{FromKeeper, Key, VERSION, Welcome};
-use crate::os::fds;
+use crate::os::{fds, kill_point};
 use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -196,6 +196,7 @@ impl Deputy {
             EpollEvent::new(EpollFlags::EPOLLIN, Source::Link.pack()),
         )?;
         let pid = workshop.ourselves(&self.argv, theirs.as_fd())?;
+        kill_point("supervisor-forked");
         // Without a pidfd the sweep finds its end.
         let pidfd = sys::pidfd_open(pid).ok().filter(|pidfd| {
             let interest = EpollEvent::new(EpollFlags::EPOLLIN, Source::Deputy.pack());

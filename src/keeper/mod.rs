@@ -22,7 +22,7 @@ mod upgrade;
 use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{Ending, FromKeeper, Key, RECORD_BYTES_MAX, SCRIBE, ToKeeper, VERSION};
 use crate::os::vigil::{Verdict, Vigil};
-use crate::os::{clock, fds};
+use crate::os::{clock, fds, kill_point};
 use berths::{Berths, NUMBERS_BELOW, PLACED_BELOW};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -331,11 +331,13 @@ impl Keeper {
                     self.deputy.owe(Owed::Start(key));
                 }
                 if news.ended {
+                    kill_point("end-untold");
                     self.deputy.owe(Owed::End(key));
                 }
             }
             Source::Report(key) => {
                 if self.book.read_report(key, &self.epoll) {
+                    kill_point("start-untold");
                     self.deputy.owe(Owed::Start(key));
                 }
             }
@@ -561,6 +563,7 @@ impl Keeper {
         // Whoever has connected meanwhile is waiting.
         self.vigil.stir(now_ns);
         self.deputy.greet(now_ns, self.outcome, &self.book);
+        kill_point("supervisor-greeted");
         if self.trial.is_some() {
             self.deputy.owe(Owed::Record(FromKeeper::StillThere));
         }

@@ -5,7 +5,7 @@ use super::berths::Berths;
 use super::book::{Book, Process, Stage};
 use crate::ipc::wire::{Format, FromKeeper, Key, SLOT_PIPE, Spawn, Stream, What};
 use crate::os::step::Step;
-use crate::os::{clock, fds};
+use crate::os::{clock, fds, kill_point};
 use crate::sys::{self, Child, Environment};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -173,6 +173,7 @@ impl Workshop {
                 .is_ok()
         });
         let forked_ns = clock::monotonic_ns();
+        kill_point("forked-unbooked");
         book.hold(
             key,
             Process {
@@ -183,6 +184,7 @@ impl Workshop {
                 adopted: false,
             },
         );
+        kill_point("forked-booked");
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 
 use super::{Keeper, say};
 use crate::ipc::wire::ledger::{self, Ledger, Outcome};
-use crate::os::fds;
+use crate::os::{fds, kill_point};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -121,6 +121,7 @@ impl Keeper {
             self.deputy.listen(socket, door.dev, door.ino, &self.epoll);
         }
         self.book.take_over(ledger.entries, &self.epoll);
+        kill_point("book-taken-over");
         // Whoever ended while nobody listened for signals.
         self.sweep_due = true;
         self.trial = (keeper.outcome == Outcome::Done).then(|| Trial {
@@ -180,6 +181,7 @@ impl Keeper {
         carried.extend([book.as_fd(), ours.as_fd()]);
         keep_open(&carried, true);
         let words = [RESUME.to_owned(), number(&book), number(&ours)];
+        kill_point("book-written");
         let error = execute(&next.binary, &words, &self.args);
         keep_open(&carried, false);
         error

@@ -10,6 +10,12 @@
 
 #[cfg(debug_assertions)]
 pub fn kill_point(name: &str) {
+    kill_point_after(name, || {});
+}
+
+/// One before which a part of something is done that is otherwise done whole or not at all.
+#[cfg(debug_assertions)]
+pub fn kill_point_after(name: &str, part: impl FnOnce()) {
     use nix::sys::signal::{Signal, kill};
     use std::path::PathBuf;
     use std::sync::OnceLock;
@@ -19,6 +25,7 @@ pub fn kill_point(name: &str) {
     if let Some(directory) = directory
         && std::fs::remove_file(directory.join(name)).is_ok()
     {
+        part();
         let _ = kill(nix::unistd::getpid(), Signal::SIGKILL);
     }
 }
@@ -26,3 +33,7 @@ pub fn kill_point(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn kill_point(_name: &str) {}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn kill_point_after(_name: &str, _part: impl FnOnce()) {}

@@ -22,4 +22,4 @@ pub use crate::sys::default_sigpipe;
 pub use crate::sys::{
     Child, Environment, control, environment, executed_as, give_back_memory, loopback_up, spawn,
 };
-pub use kill_point::kill_point;
+pub use kill_point::{kill_point, kill_point_after};

@@ -297,7 +297,7 @@ impl Entry {
         note(Lane::Wall, 0);
         note(Lane::Slot, self.slot as u64 + 1);
         put(journal.head(Head::Mover), lane as u64 + 1);
-        trip::at("noted");
+        trip::at("piece-noted");
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         let most = staging.len().min(STAGING_BYTES);
         let moved = loop {
@@ -306,7 +306,7 @@ impl Entry {
                 other => break other,
             }
         };
-        trip::at("moved");
+        trip::at("piece-moved");
         let bytes = match moved {
             Ok(bytes @ 1..) => bytes,
             nothing => {
@@ -316,12 +316,12 @@ impl Entry {
             }
         };
         note(Lane::Moved, bytes as u64);
-        trip::at("moved and noted");
+        trip::at("piece-counted");
         if let Err(errno) = journal.bring_in(staging, 0..bytes) {
             // They are there, and nobody else reads them. A successor may fare better.
             panic!("reading back what was moved: {errno}");
         }
-        trip::at("brought in");
+        trip::at("piece-brought-in");
         put(journal.head(Head::Mover), 0);
         put(self.word(Record::Bytes), bytes as u64);
         put(self.word(Record::Batch), batch);
@@ -331,12 +331,12 @@ impl Entry {
     /// When the piece that has just been taken in came.
     pub fn came(&self, lane: usize, wall: Duration) {
         put(self.journal.lane(lane, Lane::Wall), nanoseconds(wall));
-        trip::at("time noted");
+        trip::at("piece-timed");
     }
 
     /// The lane is free for another piece.
     pub fn written(&self, lane: usize) {
-        trip::at("written");
+        trip::at("piece-written");
         put(self.journal.lane(lane, Lane::Slot), 0);
     }
 
@@ -348,7 +348,7 @@ impl Entry {
         if let Err(error) = journal.put_aside(self.slot, batch, piece, wall) {
             eprintln!("outlast-scribe: no memory to keep a waiting log's output in: {error}");
         }
-        trip::at("aside");
+        trip::at("piece-aside");
         put(journal.lane(lane, Lane::Slot), 0);
     }
 
@@ -481,9 +481,9 @@ impl Track for Entry {
         ] {
             put(journal.mark_word(self.slot, next, word), value);
         }
-        trip::at("mark to be set");
+        trip::at("mark-unset");
         put(self.word(Record::Live), next as u64);
-        trip::at("mark set");
+        trip::at("mark-set");
     }
 
     fn grows(&mut self, file: FileId, from: u64, to: u64) {
@@ -496,7 +496,7 @@ impl Track for Entry {
         };
         if marked == file {
             put(word(live, Word::Grown), to);
-            trip::at("growth told");
+            trip::at("growth-told");
             return;
         }
         // The file was removed by somebody: the same mark, at another one.

@@ -199,6 +199,7 @@ impl Link {
                             errno.desc()
                         ),
                         echoed: false,
+                        had_file: false,
                     }),
                 }
                 return;

@@ -12,23 +12,16 @@ const ANSWERS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Outbox {
     answers: VecDeque<FromScribe>,
-    /// Per log: its trouble and whether it is echoed, or none when it is mended.
-    states: BTreeMap<u32, Option<(String, bool)>>,
+    /// Per log: the last that was to be told of its being written, a trouble or that it is mended.
+    states: BTreeMap<u32, FromScribe>,
     detached: BTreeSet<u32>,
 }
 
 impl Outbox {
     pub fn put(&mut self, message: FromScribe) {
         match message {
-            FromScribe::Trouble {
-                id,
-                message,
-                echoed,
-            } => {
-                self.states.insert(id, Some((message, echoed)));
-            }
-            FromScribe::Mended { id } => {
-                self.states.insert(id, None);
+            FromScribe::Trouble { id, .. } | FromScribe::Mended { id } => {
+                self.states.insert(id, message);
             }
             FromScribe::Detached { id } => {
                 self.states.remove(&id);
@@ -50,19 +43,11 @@ impl Outbox {
         if let Some(answer) = self.answers.front_mut() {
             return Some(fitting(answer));
         }
-        let Some((id, state)) = self.states.first_key_value() else {
+        let Some((_, state)) = self.states.first_key_value() else {
             let id = *self.detached.first()?;
             return Some(encoded(&FromScribe::Detached { id }));
         };
-        let message = match state {
-            Some((message, echoed)) => FromScribe::Trouble {
-                id: *id,
-                message: message.clone(),
-                echoed: *echoed,
-            },
-            None => FromScribe::Mended { id: *id },
-        };
-        Some(encoded(&message))
+        Some(encoded(state))
     }
 
     pub fn sent(&mut self) {
@@ -116,6 +101,7 @@ mod tests {
             id,
             message: message.to_owned(),
             echoed: false,
+            had_file: false,
         };
         outbox.put(trouble(1, "a"));
         outbox.put(trouble(2, "b"));

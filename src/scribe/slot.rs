@@ -245,6 +245,9 @@ impl Slot {
     /// As `detach`, for the end of this process.
     pub fn empty(&mut self, end: End, tools: &mut Tools) -> bool {
         self.read(tools, self.pipe_bytes());
+        if self.log.has_predecessors_line() {
+            self.open(tools);
+        }
         if self.log.unwritten_bytes() == 0 && !self.log.is_within_a_line() {
             // Also when the log is in trouble: nobody has to wait for nothing.
             return true;
@@ -321,6 +324,7 @@ impl Slot {
                     id,
                     message: words.to_string(),
                     echoed,
+                    had_file: self.log.had_file(),
                 },
                 None => FromScribe::Mended { id },
             }));
@@ -368,6 +372,7 @@ impl Slot {
                     id: self.id,
                     message: format!("cannot wait for its output: {} ({errno:?})", errno.desc()),
                     echoed: false,
+                    had_file: false,
                 }));
                 self.pipe = None;
             }

@@ -2,7 +2,7 @@
 
 use super::link::KeeperLink;
 use super::place::Place;
-use super::vocab::{ServiceId, Signal};
+use super::vocab::{Role, ServiceId, Signal};
 use super::{FETCHES_MAX, Once, Supervisor};
 use crate::ipc::scribe::{self, Attach, FromScribe, ToScribe};
 use crate::ipc::wire::{Key, SCRIBE, SLOT_PIPE, ToKeeper};
@@ -104,10 +104,12 @@ impl Supervisor {
             let attach = ToScribe::Attach(attach.clone());
             self.pen.send(&attach, Some(&fd));
             // A run may have come and gone before there was anybody to read what it wrote.
+            // One that is asked for may have written already: the end of a line is not to be put
+            // into one of its.
             let ended = self
                 .places
                 .get(&ServiceId(id))
-                .is_some_and(|place| !place.runs());
+                .is_some_and(|place| !place.runs() && !place.is_asked_for(Role::Run));
             if ended {
                 self.pen.send(&ToScribe::RunEnded { id }, None);
             }
@@ -125,21 +127,23 @@ impl Supervisor {
                 id,
                 message,
                 echoed,
+                had_file,
             } => {
                 let Some(place) = self.places.get_mut(&ServiceId(id)) else {
                     return;
                 };
-                let new = !echoed || self.once.insert(Once::Echoed);
-                let about = if echoed {
-                    "; so it may be with others"
-                } else {
-                    ""
-                };
-                if new {
-                    tracing::warn!(service = &*place.name, "log: {message}{about}");
+                // Where nothing can be written at all, that is no news of each service.
+                let common = echoed && !had_file;
+                if !common {
+                    tracing::warn!(service = &*place.name, "log: {message}");
+                } else if self.once.insert(Once::Echoed) {
+                    tracing::warn!(
+                        service = &*place.name,
+                        "log: {message}; so it may be with others"
+                    );
                 }
-                place.log_trouble = (!echoed).then(|| message.clone());
-                place.log_echoed = echoed.then_some(message);
+                place.log_trouble = (!common).then(|| message.clone());
+                place.log_echoed = common.then_some(message);
             }
             FromScribe::Detached { id } => {
                 if self.pen.leaving.remove(&id) {

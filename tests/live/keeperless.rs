@@ -20,7 +20,7 @@ pub const ENDING: &str = "while [ ! -e go ]; do sleep 0.02; done; rm go; exit 42
 
 /// Which of ours have just been started, told apart from those of other tests by the socket that
 /// they were told to use.
-fn part(world: &World, comm: &str) -> i32 {
+pub fn part(world: &World, comm: &str) -> i32 {
     let socket = world.socket().to_string_lossy().into_owned();
     let of_world = |pid: i32| {
         let parent = stat_field(pid, 4);
@@ -477,7 +477,7 @@ fn nobody_else_gets_a_directory_of_a_keeperless_supervisor() {
 }
 
 /// Service directories in which more than one process leads a session.
-fn doubled(world: &World) -> Vec<String> {
+pub fn doubled(world: &World) -> Vec<String> {
     let services = world.path("services");
     let mut leaders = std::collections::BTreeMap::<PathBuf, Vec<i32>>::new();
     for pid in world.all_processes() {

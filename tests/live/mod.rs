@@ -10,6 +10,7 @@ mod faults;
 mod keeperless;
 mod lifelines;
 mod logging;
+mod points;
 mod scribe;
 mod serving;
 mod stopping;

@@ -28,7 +28,7 @@ const WORLDS: usize = 3;
 
 /// Each writes numbered lines until it is told to end, then leaves in `count` how many there were.
 /// A script's own `echo` is one write(2) a line, `seq` writes blocks that end in the middle of one.
-const WRITERS: [Writer; 4] = [
+pub const WRITERS: [Writer; 4] = [
     Writer {
         name: "blocks",
         body: "seq -f 'line %.0f' $((n+1)) $((n+2000)); n=$((n+2000)); sleep 0.01",
@@ -55,7 +55,7 @@ const WRITERS: [Writer; 4] = [
     },
 ];
 
-struct Writer {
+pub struct Writer {
     name: &'static str,
     body: &'static str,
     size: u64,
@@ -63,7 +63,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(&self, world: &World) {
+    pub fn start(&self, world: &World) {
         let run = format!(
             "#!/bin/sh\nn=0\nover=\ntrap over=1 TERM\nwhile [ ! $over ]; do {}; done\n\
              echo $n >count\nprintf 'last words'\n",
@@ -73,13 +73,13 @@ impl Writer {
         world.service(self.name, &[("run", &run), ("service.toml", &log)]);
     }
 
-    fn until_heard(&self, world: &World) {
+    pub fn until_heard(&self, world: &World) {
         let current = world.path("log").join(self.name).join("current");
         eventually("it is heard", || current.exists().then_some(()));
     }
 
     /// What its log has that it did not write, or lacks of what it did.
-    fn complaint(&self, world: &World) -> Option<String> {
+    pub fn complaint(&self, world: &World) -> Option<String> {
         let count = world.path("services").join(self.name).join("count");
         let count = fs::read_to_string(count).expect("a count");
         let count: u64 = count.trim().parse().expect("a number");
@@ -109,7 +109,7 @@ impl Writer {
 }
 
 /// All files of a log, one behind the other.
-fn whole_log(dir: &Path) -> Vec<u8> {
+pub fn whole_log(dir: &Path) -> Vec<u8> {
     let entries = fs::read_dir(dir).expect("a log").flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut olds: Vec<Old> = names

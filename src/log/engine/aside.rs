@@ -44,6 +44,11 @@ impl Log {
         }
     }
 
+    /// Lines of it are in a file, which is the only place where somebody may look for the others.
+    pub fn had_file(&self) -> bool {
+        self.opened_once || self.path.join("current").exists()
+    }
+
     /// Why there is no file, when there is none.
     pub fn without(&self) -> Option<&Halt> {
         self.without.as_ref().map(|without| &without.halt)

@@ -23,7 +23,9 @@ impl Log {
         }
         self.announce(desk.out.len());
         if let Some(files) = &self.files {
-            trip::within(|| drop((&files.current).write(&desk.out[..desk.out.len() / 2])));
+            trip::within("half-written", || {
+                drop((&files.current).write(&desk.out[..desk.out.len() / 2]));
+            });
         }
         let mut written = 0;
         let mut result = Ok(());
@@ -52,7 +54,7 @@ impl Log {
             }
         }
         desk.out.drain(..written);
-        trip::at("written to the file");
+        trip::at("file-written");
         result.map_err(|error| {
             let halt = Halt::of("write", "current", &error);
             if halt != Halt::Full && self.habits.looks_for_current {
@@ -125,7 +127,7 @@ impl Log {
         self.begun_ns = now.mono_ns;
         self.checked_s = second;
         self.rotation_due = false;
-        trip::at("opened");
+        trip::at("file-opened");
         self.read_config();
         self.files = Some(opened.files);
         self.tell(&Note::Opened { new: opened.new });
@@ -169,7 +171,7 @@ impl Log {
             }
             Err(error) => return Err(Halt::of("rename", "current", &error)),
         };
-        trip::at("renamed");
+        trip::at("file-renamed");
         self.rotation_due = false;
         self.tell(&Note::Renamed {
             old,
@@ -186,7 +188,7 @@ impl Log {
                 let _ = files.current.set_permissions(Permissions::from_mode(mode));
             }
             let (files, rotated) = dir::renew(&self.path, self.habits, files)?;
-            trip::at("begun anew");
+            trip::at("file-begun");
             self.found(files.id(), 0);
             self.files = Some(files);
             self.mark(desk);

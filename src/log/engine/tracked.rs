@@ -72,6 +72,12 @@ impl Log {
         };
     }
 
+    /// A predecessor had a line in hand or in part in the file, and it has not been gone on with.
+    pub fn has_predecessors_line(&self) -> bool {
+        let saved = self.tracked.as_ref().and_then(|it| it.saved.as_ref());
+        saved.is_some_and(|saved| !saved.bytes.is_empty() || saved.mark.place != Place::Start)
+    }
+
     /// Writes down how far it has come: all that was gathered is in the file.
     pub(super) fn mark(&mut self, desk: &Desk) {
         let Some(tracked) = &mut self.tracked else {

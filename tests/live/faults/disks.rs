@@ -1,8 +1,11 @@
 //! Disks that are full, that can't be written, or that fail.
 
 use super::{Calm, Injected, copies};
-use crate::live::world::{World, eventually, needs_root};
+use crate::live::points;
+use crate::live::scribe::whole_log;
+use crate::live::world::{World, eventually, kill, needs_root};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,6 +87,126 @@ fn a_log_whose_disk_fails_is_told_and_loses_no_line() {
     world.until("web", "mended", |web| web.problem.is_none());
     assert_eq!(copies(world, "web"), 1);
     calm.is_calm();
+}
+
+/// A log directory of its own disk, on which nothing but a little is free.
+fn with_full_log(world: &World, name: &str) -> Option<(Disk, PathBuf)> {
+    if needs_root() {
+        return None;
+    }
+    let disk = Disk::at(world.path("log").join(name), "size=64k")?;
+    let filling = disk.path().join("filling");
+    fs::write(&filling, vec![0; 48 * 1024]).expect("filling");
+    Some((disk, filling))
+}
+
+/// Scribe and supervisor are killed while what was taken from a pipe finds no room in its log, and
+/// their successors before there is any.
+#[test]
+fn a_full_log_outlives_the_deaths_of_who_writes_it() {
+    let world = if points::has_points() {
+        points::with_points()
+    } else {
+        World::new()
+    };
+    let Some((_disk, filling)) = with_full_log(&world, "web") else {
+        return;
+    };
+    let calm = Calm::over(world);
+    let world = &calm.world;
+    let scribe = world.part("outlast-scribe");
+    let armed = points::has_points().then(|| points::armed(world, points::FULL));
+    let line = "x".repeat(60);
+    let body = "n=0; while [ $n -lt 2000 ]; do n=$((n + 1)); echo line $n LINE; done; echo over";
+    world.run(
+        "web",
+        &format!("{}; exec sleep 1000", body.replace("LINE", &line)),
+    );
+    match armed {
+        Some(armed) => points::until_reached(&armed),
+        None => {
+            calm.until_explained("web", "no space left");
+            kill(scribe, Signal::SIGKILL);
+        }
+    }
+    let another = |old: i32| {
+        eventually("another scribe", || {
+            let scribe = world.part("outlast-scribe");
+            (scribe != old).then_some(scribe)
+        })
+    };
+    let second = another(scribe);
+    calm.until_explained("web", "no space left");
+    kill(second, Signal::SIGKILL);
+    let third = another(second);
+    let supervisor = world.part("outlast-super");
+    kill(supervisor, Signal::SIGKILL);
+    kill(third, Signal::SIGKILL);
+    world.until_replaced(supervisor);
+    calm.until_explained("web", "no space left");
+    // Nobody else is held up.
+    world.must(Verb::Restart, &["steady"]);
+    fs::remove_file(&filling).expect("room");
+    mount_larger(&world.path("log/web"));
+    world.until_line("web", "over");
+    let mut all: Vec<String> = (1..=2000).map(|n| format!("line {n} {line}")).collect();
+    all.push("over".to_owned());
+    let lines = world.lines("web");
+    let first = lines.iter().zip(&all).find(|(found, told)| found != told);
+    assert_eq!((first, lines.len()), (None, all.len()), "{}", world.said());
+    world.until("web", "mended", |web| web.problem.is_none());
+    assert_eq!(copies(world, "web"), 1);
+}
+
+fn mount_larger(path: &Path) {
+    let none = None::<&str>;
+    mount(none, path, none, MsFlags::MS_REMOUNT, Some("size=1m")).expect("larger");
+}
+
+/// Lines that can't be in the log any more are on standard output, and somebody can know of it.
+#[test]
+fn a_log_whose_disk_becomes_read_only_is_told_and_loses_no_line() {
+    if needs_root() {
+        return;
+    }
+    let calm = Calm::new();
+    let world = &calm.world;
+    let Some(disk) = Disk::at(world.path("log/web"), "size=10m") else {
+        return;
+    };
+    let run = "#!/bin/sh\nn=0; trap 'echo last $n; exit' TERM\nwhile :; do n=$((n + 1)); echo line $n; sleep 0.01; done\n";
+    let log = "[log]\nsize = 4096\nkeep = 1000\n";
+    world.service("web", &[("run", run), ("service.toml", log)]);
+    world.until_line("web", "line 10");
+    // The log is open for writing: it is told when a file is to be rotated.
+    let way = disk.read_only();
+    calm.until_explained("web", "Read-only file system");
+    let scribe = world.part("outlast-scribe");
+    kill(scribe, Signal::SIGKILL);
+    let another = eventually("another scribe", || {
+        let another = world.part("outlast-scribe");
+        (another != scribe).then_some(another)
+    });
+    calm.until_explained("web", "Read-only file system");
+    drop(way);
+    world.until("web", "mended", |web| web.problem.is_none());
+    world.must(Verb::Stop, &["web"]);
+    assert_eq!(world.part("outlast-scribe"), another);
+    let log = whole_log(disk.path());
+    let echo = fs::read(world.path("stdout")).expect("stdout");
+    let mut found = std::collections::BTreeSet::new();
+    let mut last = None;
+    for text in [log, echo] {
+        for line in String::from_utf8_lossy(&text).lines() {
+            let number = |word: &str| line.rsplit_once(word)?.1.parse::<u64>().ok();
+            found.extend(number(" line "));
+            last = last.or(number(" last "));
+        }
+    }
+    let last = last.expect("last words");
+    let missing: Vec<u64> = (1..=last).filter(|n| !found.contains(n)).collect();
+    assert_eq!(missing, Vec::<u64>::new(), "of {last}\n{}", world.said());
+    calm.service_is_calm();
 }
 
 /// A world whose `supervise/` and socket are on such a disk, as with a /run of its own.
