@@ -205,6 +205,13 @@ fn put(all: &mut Vec<u8>, record: Writer) {
     all.extend(Writer(Vec::new()).bytes(&record, RECORD_BYTES_MAX).0);
 }
 
+/// Cut where they would be when they are handed on.
+fn words(reader: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let mut words = reader.bytes()?;
+    words.truncate(DETAIL_BYTES_MAX);
+    Some(words)
+}
+
 impl Keeper {
     fn write(&self) -> Writer {
         let (outcome, errno) = self.outcome.numbers();
@@ -233,13 +240,16 @@ impl Keeper {
             untold_signals,
             ending: None,
             nofile: (reader.u64()?, reader.u64()?),
-            oom: reader.bytes()?,
+            oom: words(reader)?,
             starts: reader.u32()?,
             delay_ns: reader.u64()?,
             crashes: {
                 let count = reader.u8()?;
                 let crashes: Option<Vec<u64>> = (0..count).map(|_| reader.u64()).collect();
-                crashes?
+                // The last ones come first; so many are handed on.
+                let mut crashes = crashes?;
+                crashes.truncate(CRASHES_MAX);
+                crashes
             },
             outcome: Outcome::from_numbers(reader.u8()?, reader.i32()?),
         };
@@ -270,6 +280,10 @@ impl Entry {
 
     fn read(reader: &mut Reader<'_>) -> Option<Entry> {
         let (id, blob) = (reader.u32()?, reader.bytes()?);
+        // Cut, it would say something else; so the book is refused, and who wrote it goes on.
+        if blob.len() > BLOB_BYTES_MAX {
+            return None;
+        }
         let mut slots = [None; SLOTS];
         for at in 0..reader.u8()? {
             let fd = reader.i32()?;
@@ -279,7 +293,11 @@ impl Entry {
             }
         }
         let mut processes = Vec::new();
-        for _ in 0..reader.u8()? {
+        let count = reader.u8()?;
+        if usize::from(count) > ROLES {
+            return None;
+        }
+        for _ in 0..count {
             processes.push(Process::read(&mut Reader(&reader.bytes()?))?);
         }
         Some(Entry {
@@ -368,7 +386,7 @@ impl Fault {
         Some(Fault {
             step: reader.u8()?,
             errno: reader.i32()?,
-            detail: reader.bytes()?,
+            detail: words(reader)?,
         })
     }
 }

@@ -167,3 +167,31 @@ fn a_process_whose_stage_is_unknown_is_no_reason_to_forget_it() {
     bytes[at] = 99;
     assert_eq!(Ledger::decode(&bytes), None);
 }
+
+/// Found by fuzzing: such a book read otherwise once it was handed on.
+#[test]
+fn more_than_can_be_handed_on_is_cut_or_refused_when_it_is_read() {
+    let long = [b'o'; DETAIL_BYTES_MAX + 1];
+    let writer = Writer(Vec::new()).u64(0).u8(0).u64(1).u64(2);
+    let mut writer = writer.bytes(&long, usize::MAX).u32(0).u64(0).u8(20);
+    for at in 0..20 {
+        writer = writer.u64(at);
+    }
+    let Writer(bytes) = writer.u8(0).i32(0);
+    let keeper = Keeper::read(&mut Reader(&bytes)).unwrap();
+    assert_eq!(keeper.oom, &long[1..]);
+    assert_eq!(keeper.crashes, (0..16).collect::<Vec<u64>>());
+    let entry = |blob: usize, processes: u8| {
+        let writer = Writer(Vec::new()).u32(1).bytes(&vec![7; blob], usize::MAX);
+        let mut writer = writer.u8(0).u8(processes);
+        for _ in 0..processes {
+            let Writer(alive) = Writer(Vec::new()).u8(0).i32(5).u64(1).u8(2).u8(0);
+            writer = writer.bytes(&alive, usize::MAX);
+        }
+        let Writer(bytes) = writer;
+        Entry::read(&mut Reader(&bytes))
+    };
+    assert!(entry(BLOB_BYTES_MAX, 4).is_some());
+    assert_eq!(entry(BLOB_BYTES_MAX + 1, 0), None);
+    assert_eq!(entry(0, 5), None);
+}
