@@ -49,7 +49,7 @@ impl Title {
             head: head.to_vec(),
             shown: shown.to_vec(),
             changed: false,
-            dot_ns: crate::os::clock::monotonic_ns().saturating_add(DOT_NS),
+            dot_ns: 0,
         })
     }
 
@@ -66,7 +66,7 @@ impl Title {
         self.dot_ns.saturating_sub(now_ns)
     }
 
-    /// A sign of life every fifteen minutes.
+    /// A sign of life, at the start and every fifteen minutes.
     pub fn dot_when_due(&mut self, now_ns: u64) {
         if now_ns >= self.dot_ns {
             self.dot_ns = now_ns.saturating_add(DOT_NS);
@@ -95,4 +95,30 @@ fn arguments_start() -> io::Result<u64> {
     field
         .filter(|start| *start != 0)
         .ok_or_else(|| io::Error::other("/proc/self/stat does not tell where the arguments are"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_comes_at_the_start_and_then_every_fifteen_minutes() {
+        let mut title = Title {
+            memory: tempfile::tempfile().unwrap(),
+            address: 0,
+            head: b"log: ".to_vec(),
+            shown: b"abcdef".to_vec(),
+            changed: false,
+            dot_ns: 0,
+        };
+        let mut shown_at = |now_ns: u64| {
+            title.dot_when_due(now_ns);
+            (title.shown.clone(), title.dot_due_in_ns(now_ns))
+        };
+        let start = 77_000_000_000;
+        assert_eq!(shown_at(start), (b"bcdef.".to_vec(), DOT_NS));
+        assert_eq!(shown_at(start + DOT_NS - 1), (b"bcdef.".to_vec(), 1));
+        assert_eq!(shown_at(start + DOT_NS + 5), (b"cdef..".to_vec(), DOT_NS));
+        assert_eq!(shown_at(start + 2 * DOT_NS), (b"cdef..".to_vec(), 5));
+    }
 }
