@@ -4,7 +4,9 @@
 use crate::compat::twin::{Whose, programs};
 use crate::live::world::needs_root;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -182,5 +184,50 @@ fn a_stage_2_killed_by_a_signal_has_crashed_and_comes_again() {
             seen.console
         );
         assert_eq!(seen.end, Some(POWERED_OFF));
+    }
+}
+
+/// What the console shows up to a line with this text, or to the end of all; and the signal that ended it.
+fn shown_until(program: &Path, scripts: &Path, text: &str) -> (String, Option<i32>) {
+    let mut child = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"])
+        .args(["sh", "-c", SETTING, "sh"])
+        .args([scripts, program])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let mut shown = String::new();
+    for line in BufReader::new(child.stdout.take().expect("stdout")).lines() {
+        let line = line.expect("text");
+        shown.push_str(&line);
+        shown.push('\n');
+        if line.contains(text) {
+            child.kill().expect("killed");
+            break;
+        }
+    }
+    (shown, child.wait().expect("ended").signal())
+}
+
+#[test]
+fn quirk_12_a_stage_1_that_can_not_be_executed_is_no_stage_that_is_done() {
+    if !can_unshare() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("directory");
+    write(dir.path(), &[("1", "true"), ("2", "true"), ("3", "true")]);
+    let closed = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(dir.path().join("1"), closed).expect("mode");
+    let unable = "unable to start child: /etc/runit/1: access denied\n";
+    let stopped = "the boot has stopped: /etc/runit/1 can't be executed";
+    for (whose, end) in [(Whose::Ours, 9), (Whose::Runit, POWERED_OFF - 128)] {
+        let Some(programs) = programs(whose) else {
+            return;
+        };
+        let (shown, ended) = shown_until(&programs.join("runit"), dir.path(), stopped);
+        assert!(shown.contains(unable), "{shown}");
+        assert_eq!(shown.contains(stopped), whose == Whose::Ours, "{shown}");
+        assert_eq!(ended, Some(end), "{shown}");
     }
 }

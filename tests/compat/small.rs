@@ -96,6 +96,21 @@ fn utmpset_prints_its_version_before_its_usage() {
 }
 
 #[test]
+fn in_its_usage_each_names_itself_as_it_was_called_and_sv_and_chpst_by_the_last_part() {
+    let seen = twin(
+        r#"
+        mkdir bin; for name in runsv runsvdir svlogd utmpset runsvchdir sv chpst; do
+            ln -s "$(command -v $name)" bin/$name; ./bin/../bin/$name 2>&1 | sed "s/\[-C pwd\] //"; ./bin/../bin/$name 2>/dev/null; echo $?
+        done
+        "#,
+    );
+    let line = "usage: ./bin/../bin/runsv dir\n\n1\n";
+    assert!(seen.stdout.starts_with(line), "{}", seen.stdout);
+    assert!(seen.stdout.contains("\nusage: sv "), "{}", seen.stdout);
+    assert!(seen.stdout.contains("\nusage: chpst "), "{}", seen.stdout);
+}
+
+#[test]
 fn runsvchdir_switches_the_links_and_keeps_the_previous() {
     if !namespaces() || !std::path::Path::new("/etc/runit").is_dir() {
         return;
@@ -172,6 +187,27 @@ fn runit_init_as_process_1_becomes_runit() {
         ",
     );
     assert_eq!(seen.stdout, "I am 1, 0\n", "{seen:?}");
+}
+
+#[test]
+fn quirk_12_runit_init_stays_process_1_when_runit_can_not_be_executed() {
+    if !namespaces() || !std::path::Path::new("/sbin/runit").exists() {
+        return;
+    }
+    // What can't be executed lies over /sbin/runit, and process 1 is looked at from outside.
+    let (runit, ours) = both(
+        "init=$(command -v runit-init); : >instead; mkfifo told
+        (unshare --mount --pid --fork --kill-child sh -c \"
+            mount --bind instead $(readlink -f /sbin/runit) && exec \\\"$init\\\"
+        \" </dev/null >said 2>&1; echo ended >told) & guard=$!
+        (until grep -q 'enter stage' said; do sleep .05; done; echo stays >told) & looker=$!
+        read what <told; echo $what; kill $looker; kill -9 $(pgrep -P $guard)
+        rm -f told instead said",
+    );
+    assert_eq!(ours.stdout, "stays\n", "{ours:?}");
+    if let Some(runit) = runit {
+        assert_eq!(runit.stdout, "ended\n", "{runit:?}");
+    }
 }
 
 #[test]

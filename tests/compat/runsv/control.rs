@@ -50,6 +50,18 @@ fn each_letter_is_its_signal_and_other_bytes_are_nothing() {
 }
 
 #[test]
+fn a_signal_goes_to_the_process_and_not_to_its_group() {
+    let seen = twin(&with(
+        r#"
+        svc a 'sleep 1000 & echo $! >child; exec sleep 1001'; script a/finish 'kill -0 $(cat child) && echo lives; exit 0'
+        runsv a & runsv=$!; until_ '[ -s a/child ]'; runs a; child=$(cat a/child); cmd a d; gone $pid; stat_is a down
+        kill $child; cmd a x; wait $runsv; echo $?
+        "#,
+    ));
+    assert_eq!(seen.stdout, "lives\n0\n");
+}
+
+#[test]
 fn once_runs_once_and_up_again_makes_it_stay() {
     let seen = twin(&with(
         r#"

@@ -59,6 +59,21 @@ fn the_log_takes_commands_of_its_own_but_not_x() {
 }
 
 #[test]
+fn control_scripts_of_the_log_are_not_asked() {
+    let seen = twin(&with(
+        r#"
+        svc a 'exec sleep 1000'; svc a/log 'echo >>starts; exec cat >/dev/null'; mkdir a/log/control
+        for c in u t d k p; do script a/log/control/$c "echo $c >>$PWD/asked"; done
+        runsv a & runsv=$!; runs a; lines a/log/starts 1; runs a/log; cmd a/log t; gone $pid; lines a/log/starts 2
+        runs a/log; cmd a/log p; stat_is a/log 'run, paused'; cmd a/log c; stat_is a/log run
+        cmd a/log d; stat_is a/log down; cmd a/log u; lines a/log/starts 3; runs a/log; cmd a/log k; gone $pid
+        lines a/log/starts 4; cmd a x; wait $runsv; echo $?; cat asked 2>/dev/null
+        "#,
+    ));
+    assert_eq!(seen.stdout, "0\n");
+}
+
+#[test]
 fn a_log_without_run_is_told_with_its_place() {
     let seen = twin(&with(
         r#"

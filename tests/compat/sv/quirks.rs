@@ -2,6 +2,10 @@
 
 use super::{both, says};
 
+/// For scripts that have to know it.
+pub const WHOSE: &str =
+    "case $(readlink -f \"$(command -v sv)\") in */outlast) WHOSE=ours ;; *) WHOSE=runit ;; esac\n";
+
 #[test]
 fn quirk_2_a_check_without_an_answer_has_not_passed() {
     let script = r#"
@@ -51,9 +55,7 @@ fn quirk_3_a_restart_is_waited_for_within_the_second_of_the_start() {
             sed "s/[0-9]*s\$/Ns/; s/pid $before/before/" said; cat code; rm said code
         done
     "#;
-    let Some((theirs, ours)) = both(&format!(
-        "case $(readlink -f \"$(command -v sv)\") in */outlast) WHOSE=ours ;; *) WHOSE=runit ;; esac\n{script}"
-    )) else {
+    let Some((theirs, ours)) = both(&format!("{WHOSE}{script}")) else {
         return;
     };
     says(&theirs, &"ok: run: a: (before) Ns\n0\n".repeat(6));

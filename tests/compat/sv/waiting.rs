@@ -1,7 +1,6 @@
 //! How long sv waits, for what, and what it says when it was in vain.
 
 use super::{both, says, twin};
-use std::time::{Duration, Instant};
 
 #[test]
 fn nobody_running_is_told_at_once() {
@@ -163,26 +162,25 @@ fn a_reader_that_goes_ends_it_as_it_ends_others() {
     twin(script);
 }
 
-/// Ten restarts take runit ten polls at least.
+/// runit's looks at once, when nothing has happened yet, and then after 420 ms. Ours has tries enough
+/// to be quicker once, however busy the machine is.
 #[test]
 fn a_restart_is_answered_when_the_new_process_runs() {
     let script = r#"
-        for i in 0 1 2 3 4 5 6 7 8 9; do service sv/$i; runsv sv/$i & done
-        for i in 0 1 2 3 4 5 6 7 8 9; do until_ "is sv/$i run"; done; next_second; next_second
-        begin=$(date +%s%N)
-        for i in 0 1 2 3 4 5 6 7 8 9; do before=$(cat sv/$i/supervise/pid); sv restart $i >/dev/null || echo bad
-            [ "$before" != "$(cat sv/$i/supervise/pid)" ] || echo same; done
-        echo $((($(date +%s%N) - begin) / 1000000))
+        service sv/a; supervise sv/a; next_second; next_second; quick=none slow=none
+        for i in $(seq 25); do
+            before=$(cat sv/a/supervise/pid); begin=$(date +%s%N); sv restart a >/dev/null || echo bad; took=$(($(date +%s%N) - begin))
+            [ "$before" != "$(cat sv/a/supervise/pid)" ] || echo same
+            if [ $took -lt 400000000 ]; then quick=some; else slow=some; fi
+            case $WHOSE$quick$slow in ourssome* | runit*some) break ;; esac
+            next_second; next_second
+        done
+        echo $quick $slow
     "#;
-    let began = Instant::now();
-    let Some((theirs, ours)) = both(script) else {
+    let script = format!("{}{script}", super::quirks::WHOSE);
+    let Some((theirs, ours)) = both(&script) else {
         return;
     };
-    let took = |text: &str| text.trim().parse::<u64>().expect("milliseconds alone");
-    // runit's looks again after 420 ms each time; ours is told apart from that on any machine.
-    assert!(
-        took(&ours.stdout) < took(&theirs.stdout),
-        "{ours:#?}\n{theirs:#?}"
-    );
-    assert!(began.elapsed() < Duration::from_secs(100));
+    assert!(ours.stdout.starts_with("some "), "{ours:#?}");
+    assert!(theirs.stdout.ends_with(" some\n"), "{theirs:#?}");
 }
