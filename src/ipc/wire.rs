@@ -217,9 +217,10 @@ pub struct Welcome {
     /// keeper that does not send them means zero.
     pub dev: u64,
     pub ino: u64,
-    /// Supervisors that ended unasked within the last minute.
+    /// Supervisors that crashed within the last minute.
     pub crashes: u32,
-    /// CLOCK_MONOTONIC nanoseconds of the first of these ends.
+    /// CLOCK_MONOTONIC nanoseconds of the first of these crashes, or of the last end of a supervisor
+    /// that had lived for a while: what was in force before is to blame for none.
     pub calm_until_ns: u64,
     /// How the last upgrade went.
     pub upgrade: ledger::Outcome,

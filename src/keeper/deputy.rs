@@ -29,11 +29,27 @@ const DELAY_FIRST_NS: u64 = 100 * MS;
 const DELAY_MAX_NS: u64 = 5_000 * MS;
 /// A supervisor that lived this long is healthy: the delay starts from zero again.
 const HEALTHY_NS: u64 = 10_000 * MS;
-/// Ends of supervisors that are counted: a successor may want to be careful.
+/// A supervisor that lived this long has read every definition, and lived with it.
+const CALM_NS: u64 = 5_000 * MS;
+/// Crashes of supervisors that are counted: a successor may want to be careful.
 const CRASHES_NS: u64 = 60_000 * MS;
+/// Signals that it may have brought about itself, KILL among them: so it ends when memory has run out,
+/// and when it has not answered us. Any other was sent by somebody and tells nothing of it.
+const CRASHED_BY: [Signal; 10] = [
+    Signal::SIGKILL,
+    Signal::SIGABRT,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGSYS,
+    Signal::SIGTRAP,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+];
 /// Requests that are not understood, after which a supervisor is replaced.
 const BABBLE_MAX: u32 = 64;
-/// Most ends kept in mind.
+/// Most of them kept in mind.
 const CRASHES_MAX: usize = 16;
 
 /// Something that the supervisor has to be told.
@@ -78,8 +94,10 @@ pub struct Deputy {
     starts: u32,
     owed: VecDeque<Owed>,
     door: Option<Door>,
-    /// When supervisors ended unasked.
+    /// When supervisors crashed.
     crashes: VecDeque<u64>,
+    /// When the last one ended that had lived for a while.
+    calm_until_ns: u64,
 }
 
 /// The control socket as the supervisor opened it: it stays open between two supervisors, so that
@@ -107,6 +125,7 @@ impl Deputy {
             owed: VecDeque::new(),
             door: None,
             crashes: VecDeque::new(),
+            calm_until_ns: 0,
         }
     }
 
@@ -230,8 +249,13 @@ impl Deputy {
         self.alive = None;
         self.owed.clear();
         if !done {
-            self.crashes.truncate(CRASHES_MAX.saturating_sub(1));
-            self.crashes.push_front(now_ns);
+            if lived_ns >= CALM_NS {
+                self.calm_until_ns = now_ns;
+            }
+            if is_crash(status) {
+                self.crashes.truncate(CRASHES_MAX.saturating_sub(1));
+                self.crashes.push_front(now_ns);
+            }
             self.plan_next(now_ns, lived_ns);
             let ms = self
                 .due_ns
@@ -351,6 +375,7 @@ impl Deputy {
         let starts = self.starts;
         self.crashes
             .retain(|at| now_ns.saturating_sub(*at) <= CRASHES_NS);
+        let first = self.crashes.back().copied().unwrap_or(0);
         let Some(alive) = &mut self.alive else {
             return;
         };
@@ -365,7 +390,7 @@ impl Deputy {
             dev: self.door.as_ref().map_or(0, |door| door.dev),
             ino: self.door.as_ref().map_or(0, |door| door.ino),
             crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
-            calm_until_ns: self.crashes.back().copied().unwrap_or(0),
+            calm_until_ns: first.max(self.calm_until_ns),
             upgrade,
         }));
         self.owed.extend(book.ids().map(Owed::Page));
@@ -417,6 +442,14 @@ impl Deputy {
             self.hang_up();
         }
         owed_something
+    }
+}
+
+/// `status` as wait(2) gives it.
+fn is_crash(status: i32) -> bool {
+    match status & 0x7f {
+        0 => true,
+        signal => Signal::try_from(signal).is_ok_and(|signal| CRASHED_BY.contains(&signal)),
     }
 }
 

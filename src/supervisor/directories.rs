@@ -50,7 +50,7 @@ impl Supervisor {
                 // With what people see of it.
                 self.entrust(id);
             }
-            News::Quarantined { id } => self.quarantined(id),
+            News::Quarantined { id, print } => self.quarantined(id, print),
             News::Explained {
                 id,
                 pid,
@@ -153,7 +153,7 @@ impl Supervisor {
             // It may have gone before its turn came.
             if let Some(place) = self.places.get(&id) {
                 self.adopting.insert(id);
-                let trust = self.caution.trust(id, place.definition);
+                let trust = self.caution.trust(id, place.definition, place.suspicion);
                 self.disk.give(Job::Adopt {
                     id,
                     name: place.name.to_string(),

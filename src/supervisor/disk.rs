@@ -47,8 +47,12 @@ pub enum Job {
         held: bool,
         trust: Trust,
     },
-    /// Read what was left alone after crashes.
+    /// Trust every definition; what was left unread is read when it is looked at next.
     Release,
+    /// Trust these, and read them.
+    Try {
+        names: Vec<String>,
+    },
     /// Open `supervise/` of its log service. `held`: the keeper has its lock already.
     AdoptLog {
         id: ServiceId,
@@ -107,6 +111,7 @@ pub enum News {
     /// Left unread after crashes.
     Quarantined {
         id: ServiceId,
+        print: u64,
     },
     Explained {
         id: ServiceId,
@@ -227,6 +232,7 @@ impl Disk {
             | Job::Scan
             | Job::Adopt { .. }
             | Job::AdoptLog { .. }
+            | Job::Try { .. }
             | Job::Read { .. } => {
                 self.reads_given.set(self.reads_given.get().wrapping_add(1));
             }

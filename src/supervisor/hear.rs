@@ -31,7 +31,7 @@ impl Supervisor {
                 // runsv knows no service.toml, and nobody could release anything from there.
                 if !self.settings.manner.is_runit() {
                     let (crashes, calm) = (welcome.crashes, welcome.calm_until_ns);
-                    self.caution = quarantine::Caution::after(crashes, calm);
+                    self.caution = quarantine::Caution::after(crashes, calm, self.now());
                 }
                 self.cgroups = cgroups::Cgroups::find(welcome.keeper);
                 if welcome.starts > 1 {
@@ -46,6 +46,7 @@ impl Supervisor {
             } => self.restore(id, slots, held, &blob),
             FromKeeper::EndOfBook => {
                 self.booked = true;
+                self.weigh_suspicions();
                 self.read_all();
                 let outs = self.fleet.restored(self.now());
                 self.perform_all(outs);
@@ -117,6 +118,7 @@ impl Supervisor {
         let mut place = Place::new(&blob.name, main, &self.settings.dir.join(&blob.name));
         place.sessions = blob.sessions;
         place.definition = blob.definition;
+        place.suspicion = blob.suspicion;
         place.since = blob.since;
         place.ended = blob.ended;
         place.piped = slots & (1 << SLOT_PIPE) != 0;
@@ -459,6 +461,7 @@ mod tests {
                 ..Face::default()
             },
             definition: None,
+            suspicion: None,
             since: None,
             ended: 77,
             snapshot: serde_json::from_str::<Snapshot>(snapshot).expect("a snapshot"),

@@ -424,6 +424,7 @@ impl Supervisor {
         self.perform_all(outs);
         self.settle();
         self.look_for_rested();
+        self.try_unread();
         self.adopt_some();
         self.attach_some();
         self.judge_scribe();
@@ -486,6 +487,7 @@ impl Supervisor {
             self.pen.deadline(),
             self.naming_due(),
             self.runit.deadline(),
+            self.trial_due(),
         ];
         all.into_iter().flatten().min()
     }

@@ -1,6 +1,7 @@
 //! What the supervisor keeps beside the machine for each service: descriptors, processes, words.
 
 use super::leftovers::Pinned;
+use super::quarantine::Suspicion;
 use super::show::wall;
 use super::standing::Face;
 use super::vocab::{Role, ServiceId, Tick};
@@ -89,6 +90,8 @@ pub struct Place {
     pub definition: Option<(u64, u64)>,
     /// Its definition is left unread, since a supervisor may have died of it.
     pub quarantined: bool,
+    /// ... or was, and has not been lived with since.
+    pub suspicion: Option<Suspicion>,
     /// A hash of the blob that the keeper has.
     pub blob: u64,
     /// A log service's definition, until its directory is open.

@@ -1,6 +1,7 @@
 //! How a service stands, for those who come later: a successor (through the keeper's book), and sv
 //! (through `supervise/`).
 
+use super::quarantine::Suspicion;
 use super::vocab::ServiceId;
 use super::{Supervisor, disk, show};
 use crate::ipc::wire::{BLOB_BYTES_MAX, ToKeeper};
@@ -27,6 +28,9 @@ pub struct Blob {
     /// Fingerprint of its definition, and since when that has been in force (CLOCK_MONOTONIC).
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<(u64, u64)>,
+    /// Why that is left unread.
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    pub suspicion: Option<Suspicion>,
     /// The time in `status`: a tick, and what the wall's clock showed then (nanoseconds both).
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub since: Option<(u64, u64)>,
@@ -107,6 +111,7 @@ impl Supervisor {
             sessions: place.sessions.clone(),
             foreign: place.foreign,
             definition: place.definition,
+            suspicion: place.suspicion,
             since: place.since,
             ended: place.ended,
             starts: place.starts(),
@@ -210,6 +215,11 @@ mod tests {
             sessions: (0..1000).map(|number| i32::MAX - number).collect(),
             foreign: true,
             definition: Some((most, most)),
+            suspicion: Some(Suspicion {
+                print: most,
+                alone: u8::MAX,
+                tried: false,
+            }),
             since: Some((most, most)),
             ended: most,
             starts: (0..4).map(|role| (role, i32::MAX, most)).collect(),

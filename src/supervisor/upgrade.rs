@@ -75,6 +75,7 @@ impl Supervisor {
             Ok(file) => {
                 tracing::info!("upgrading to {}", binary.display());
                 accept(&ask);
+                self.call_off_trial();
                 self.successor = Some(file);
             }
             Err(words) => {

@@ -55,7 +55,7 @@ pub(super) struct Known {
     /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
     seen: [Option<Inode>; 3],
     seen_log: [Option<Inode>; 3],
-    trust: Trust,
+    pub(super) trust: Trust,
 }
 
 /// The thread's side.
@@ -228,6 +228,7 @@ impl Hand {
                     known.trust = Trust::Full;
                 }
             }
+            Job::Try { names } => self.try_again(&names),
             Job::Read { name } => self.read(&name, true),
             Job::Forget { name, id } => self.forget(&name, id),
             Job::Explain {
@@ -391,7 +392,7 @@ impl Hand {
             .is_some_and(|known| known.trust.shuns(print))
         {
             self.settling.remove(name);
-            return self.say(News::Quarantined { id });
+            return self.say(News::Quarantined { id, print });
         }
         let loaded = self.load(&dir, name);
         // runsv tries at once, and says what came of it.

@@ -97,7 +97,11 @@ impl Hand {
     pub(super) fn load(&self, dir: &Path, name: &str) -> Result<Definition, Findings> {
         match self.net {
             Some(_) => load::load_as_runsv(dir),
-            None => load::load(dir, name),
+            None => {
+                #[cfg(debug_assertions)]
+                crate::os::kill_point(&format!("read-{name}"));
+                load::load(dir, name)
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! some crashes only what a supervisor has lived with for a while is read; the rest is not even
 //! opened by the parser, until it changes or somebody asks for it.
 
+use super::hand::Hand;
+
 /// What is known of a definition when its directory is adopted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
@@ -33,6 +35,17 @@ impl Trust {
                 *self = Trust::Full;
                 false
             }
+        }
+    }
+}
+
+impl Hand {
+    pub(super) fn try_again(&mut self, names: &[String]) {
+        for name in names {
+            if let Some(known) = self.known.get_mut(name) {
+                known.trust = Trust::Full;
+            }
+            self.read(name, true);
         }
     }
 }
