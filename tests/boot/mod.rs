@@ -4,6 +4,7 @@
 //! there). A boot costs seconds, so one looks at many things; only one machine runs at a time.
 
 mod built_in;
+mod emergency;
 mod hardships;
 mod image;
 mod machine;

@@ -28,14 +28,18 @@ fn copied(world: &World) -> PathBuf {
 
 /// The binary with this fault; None, with a line to say so, when it was not built.
 fn faulty(world: &World, fault: &str) -> Option<PathBuf> {
+    faulty_at(&world.path(fault))
+}
+
+/// ... which is the name of this file.
+pub fn faulty_at(copy: &Path) -> Option<PathBuf> {
     let built = Path::new(BINARY).with_file_name("examples").join("faulty");
     if !built.exists() {
         println!("skipped: build it with: cargo build --example faulty");
         return None;
     }
-    let copy = world.path(fault);
-    fs::copy(built, &copy).expect("copied");
-    Some(copy)
+    fs::copy(built, copy).expect("copied");
+    Some(copy.to_owned())
 }
 
 fn upgrade(world: &World, binary: &Path) -> (Option<i32>, String, String) {
@@ -244,6 +248,11 @@ fn the_old_binary_comes_back_when_the_new_supervisor_never_answers() {
 #[test]
 fn the_old_binary_comes_back_when_the_new_supervisor_crashes() {
     comes_back("dying", "the new supervisor ended at once");
+}
+
+#[test]
+fn a_new_supervisor_that_babbles_is_killed_and_the_old_binary_comes_back() {
+    comes_back("babbling", "the new supervisor ended at once");
 }
 
 #[test]
