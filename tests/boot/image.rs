@@ -1,6 +1,6 @@
 //! A machine that was made for runit, with nothing exchanged but the program.
 
-use super::machine::{Overlay, POWERED_OFF, REBOOTED};
+use super::machine::{Machine, Overlay, POWERED_OFF, REBOOTED};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -85,10 +85,74 @@ fn copy(overlay: &Overlay, path: &str) {
     assert!(done.expect("cp").success(), "{path}");
 }
 
+/// Debian's sshd and what goes with it.
+const OF_SSH: [&str; 4] = [
+    "/usr/sbin/sshd",
+    "/etc/ssh/sshd_config",
+    "/usr/bin/ssh",
+    "/usr/bin/ssh-keygen",
+];
+
+/// A service as people write it by hand, since the package brings none. False, with a line to say so,
+/// where sshd is not installed.
+fn has_sshd(overlay: &Overlay) -> bool {
+    if let Some(missing) = OF_SSH.iter().find(|path| !Path::new(path).exists()) {
+        println!("skipped in part: {missing} is not installed");
+        return false;
+    }
+    for path in OF_SSH {
+        copy(overlay, path);
+    }
+    overlay
+        .script(
+            "etc/sv/sshd/run",
+            "exec 2>&1
+            key=/etc/ssh/ssh_host_ed25519_key
+            [ -e $key ] || ssh-keygen -q -t ed25519 -N '' -f $key
+            mkdir -p /run/sshd
+            exec /usr/sbin/sshd -D -e",
+        )
+        .script(
+            "etc/sv/sshd/log/run",
+            "mkdir -p /var/log/sshd; exec svlogd -tt /var/log/sshd",
+        )
+        // PAM would want its modules and their settings.
+        .file("etc/ssh/sshd_config.d/machine.conf", "UsePAM no\n")
+        .file("etc/shells", "/bin/sh\n");
+    true
+}
+
+/// A login with a key, which outlives a restart of sshd.
+fn logs_in_by_ssh(machine: &mut Machine) {
+    machine.comes_to("cat /var/log/sshd/current", "Server listening on ");
+    let banner = machine.comes_to("nc -w 5 127.0.0.1 22 </dev/null", "^SSH-2.0-OpenSSH");
+    assert!(banner.contains("Debian"), "{banner}");
+    machine.runs(
+        "mkdir -p -m 700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+        cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys",
+    );
+    let ssh = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new 127.0.0.1";
+    let inside = machine.comes_to(&format!("{ssh} 'echo $USER at $(hostname)'"), "^root at ");
+    assert!(inside.contains("root at debians"), "{inside}");
+    machine.runs(&format!(
+        "{ssh} 'echo $$; exec sleep 100000' >/tmp/inside &"
+    ));
+    machine.comes_to("cat /tmp/inside", "^[0-9]");
+    machine.comes_to("sv restart sshd", "^ok: run: sshd: ");
+    machine.comes_to(&format!("{ssh} echo anew"), "^anew");
+    machine.comes_to("kill -0 $(cat /tmp/inside) && echo goes on", "goes on");
+    machine.comes_to(
+        "grep -c 'Accepted publickey for root' /var/log/sshd/current",
+        "^3$",
+    );
+}
+
 /// Those lines of this machine's file whose users services ask for.
 fn users(file: &str) -> String {
     let text = fs::read_to_string(file).expect("read");
-    let wanted = |line: &&str| line.starts_with(['_', 'n']) || line.starts_with("adm:");
+    let wanted = |line: &&str| {
+        line.starts_with(['_', 'n']) || line.starts_with("adm:") || line.starts_with("sshd:")
+    };
     text.lines()
         .filter(wanted)
         .map(|line| format!("{line}\n"))
@@ -125,7 +189,10 @@ fn debians_stages_and_services_run_with_only_the_program_exchanged() {
     fs::remove_dir_all(&sets).expect("removed");
     let set = sets.join("default");
     fs::create_dir_all(&set).expect("directory");
-    for name in ["socklog-unix", "mini-httpd"] {
+    let mut names = vec!["socklog-unix", "mini-httpd"];
+    let sshd = has_sshd(&overlay);
+    names.extend(sshd.then_some("sshd"));
+    for name in &names {
         symlink(format!("/etc/sv/{name}"), set.join(name)).expect("link");
     }
     fs::rename(overlay.path("etc/service/getty"), set.join("getty")).expect("moved");
@@ -151,12 +218,16 @@ fn debians_stages_and_services_run_with_only_the_program_exchanged() {
     let mut machine = overlay.boot(&[]);
     machine.shows("debians ");
     machine.logs_in();
-    machine.comes_to("sv status /etc/service/* | grep -c ^run:", "^3$");
+    let all = format!("^{}$", names.len() + 1);
+    machine.comes_to("sv status /etc/service/* | grep -c ^run:", &all);
     machine.comes_to(
         "logger -t tester a message; cat /var/log/runit/socklog/main/current",
         "tester: a message",
     );
     machine.comes_to("wget -q -O - http://127.0.0.1/index.html", "a page");
+    if sshd {
+        logs_in_by_ssh(&mut machine);
+    }
     machine.types("exec /sbin/init 6");
     machine.shows("Waiting for services to stop...\n");
     machine.shows("ok: down: /etc/service/mini-httpd: ");
