@@ -38,10 +38,10 @@ world() { # DIR
 		figures="up $(cat /tmp/begin) $end private $(private) anonymous $(anonymous)"
 		if [ -e /tmp/restarts ]; then
 			n=0
-			while [ $n -lt 1000 ]; do
-				outlast restart s1 >/dev/null; n=$((n+1))
+			for many in 10 100 1000; do
+				while [ $n -lt $many ]; do outlast restart s1 >/dev/null; n=$((n+1)); done
+				figures="$figures after-$many-restarts $(private) $(anonymous)"
 			done
-			figures="$figures after-1000-restarts $(private) $(anonymous)"
 		fi
 		echo "figures: $figures" >/dev/console
 		echo o >/proc/sysrq-trigger

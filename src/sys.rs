@@ -4,6 +4,9 @@
 //! contract it relies on. Nothing here decides, retries or logs. Called by `os` and the keeper.
 #![allow(unsafe_code)]
 
+mod memory;
+
+pub use memory::{give_back_memory, keep_heap_small, let_go_of_program};
 use nix::unistd::Pid;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -53,15 +56,6 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
-    }
-}
-
-/// Gives pages that hold nothing any more back to the kernel (malloc_trim(3)): for after a burst.
-pub fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: the library looks after its own heap, under its own locks; no memory is passed.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -176,6 +176,7 @@ impl Keeper {
         if stages::is_first() {
             crate::sys::default_faults();
         }
+        crate::sys::keep_heap_small();
         let nofile = fds::raise_nofile(NOFILE_WANTED);
         let few =
             matches!(birth, Birth::Called | Birth::Fronted) || fds::most() < NOFILE_FOR_BERTHS;
@@ -574,6 +575,8 @@ impl Keeper {
         if let Some(ending) = self.ending {
             self.deputy.owe(Owed::Record(FromKeeper::Ending(ending)));
         }
+        // What came before, the boot of a machine above all, comes once.
+        crate::sys::let_go_of_program();
     }
 }
 

@@ -11,6 +11,7 @@ mod keeperless;
 mod lifelines;
 mod logging;
 mod points;
+mod memory;
 mod quarantine;
 mod scribe;
 mod serving;

@@ -239,6 +239,10 @@ impl Keeper {
                         until_ns: limit_ns.map(|limit_ns| now_ns.saturating_add(limit_ns)),
                     };
                 }
+                if part == Part::Second {
+                    // What came before comes once.
+                    sys::let_go_of_program();
+                }
             }
             Err(error) => self.cannot_fork(part, &error, now_ns),
         }
