@@ -231,3 +231,30 @@ fn quirk_12_a_stage_1_that_can_not_be_executed_is_no_stage_that_is_done() {
         assert_eq!(ended, Some(end), "{shown}");
     }
 }
+
+/// Where a machine has upstream's marks, they count as Debian's do, and `init` sets both.
+#[test]
+fn the_marks_count_where_upstream_has_them_too() {
+    if !can_unshare() {
+        return;
+    }
+    let Some(programs) = programs(Whose::Ours) else {
+        return;
+    };
+    let by_hand = "chmod 100 /etc/runit/stopit /etc/runit/reboot; kill -CONT 1".to_owned();
+    let by_init = format!("{} 6", programs.join("runit-init").display());
+    for (ask, of_debian) in [(by_hand, "0"), (by_init, "100")] {
+        let dir = tempfile::tempdir().expect("directory");
+        let two = format!(
+            ": >/etc/runit/stopit; : >/etc/runit/reboot; chmod 0 /etc/runit/stopit /etc/runit/reboot
+            {ask}; sleep 100"
+        );
+        let three = "stat -c '%n %a' /etc/runit/stopit /etc/runit/reboot /run/runit.reboot";
+        write(dir.path(), &[("1", "true"), ("2", &two), ("3", three)]);
+        let seen = seen(&programs.join("runit"), dir.path());
+        let marks =
+            format!("/etc/runit/stopit 0\n/etc/runit/reboot 100\n/run/runit.reboot {of_debian}\n");
+        assert!(seen.console.contains(&marks), "{ask}: {}", seen.console);
+        assert_eq!(seen.end, Some(REBOOTED), "{ask}: {}", seen.console);
+    }
+}
