@@ -85,10 +85,18 @@ fn headline(service: &Service) -> String {
         },
         State::Broken => match service.next_start {
             Some(seconds) => format!("cannot be started; tried again in {}", span(seconds)),
+            None if is_quarantined(service) => {
+                "is not started before its definition has been read".into()
+            }
             None => "cannot be started until something is mended".into(),
         },
         State::Down => down_headline(service, &since),
     }
+}
+
+fn is_quarantined(service: &Service) -> bool {
+    let problem = service.problem.as_ref();
+    problem.is_some_and(|problem| problem.code == "quarantined")
 }
 
 fn down_headline(service: &Service, since: &str) -> String {

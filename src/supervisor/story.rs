@@ -64,7 +64,10 @@ impl Supervisor {
         }
         if let Some(reason) = &view.invalid {
             let text = self.desk.findings.get(&id).unwrap_or(reason);
-            story.push(format!("its definition can't be used: {text}"));
+            story.push(match place.quarantined {
+                true => text.to_string(),
+                false => format!("its definition can't be used: {text}"),
+            });
         }
         if view.failure.is_some()
             && let Some(found) = &place.words
@@ -77,7 +80,7 @@ impl Supervisor {
                 view.start_failures
             ));
         }
-        story.extend(phase(view, now));
+        story.extend(phase(view, place, now));
         if !view.leftovers.is_empty() {
             story.push(format!(
                 "of ended runs still there: {}",
@@ -100,6 +103,18 @@ impl Supervisor {
 
 fn advice(view: &View, place: &Place) -> Option<String> {
     let name = &place.name;
+    if place.quarantined {
+        let file = place.dir.join("service.toml");
+        return Some(match place.suspicion {
+            Some(suspicion) if suspicion.alone > 0 => format!(
+                "change {}; it is read as soon as it changes",
+                file.display()
+            ),
+            Some(_) | None => "nothing: it is read by itself once the supervisor has been well \
+                               for 10 s; 'outlast reload' reads it now"
+                .to_owned(),
+        });
+    }
     if view.invalid.is_some() {
         return Some(format!(
             "mend {}; it is read again as soon as it changes",
@@ -139,7 +154,7 @@ fn advice(view: &View, place: &Place) -> Option<String> {
     }
 }
 
-fn phase(view: &View, now: super::Tick) -> Vec<String> {
+fn phase(view: &View, place: &Place, now: super::Tick) -> Vec<String> {
     let since = words::duration(now.since(view.since));
     let text = match view.phase {
         Phase::Down => {
@@ -177,6 +192,7 @@ fn phase(view: &View, now: super::Tick) -> Vec<String> {
                 "broken: the next try is in {}, or when its directory changes",
                 words::duration(at.since(now))
             ),
+            None if place.quarantined => "not started before its definition has been read".into(),
             None => "broken: it is tried again when its directory changes".into(),
         },
     };

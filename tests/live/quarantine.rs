@@ -71,6 +71,11 @@ fn what_was_quarantined_is_read_again_by_a_supervisor_that_is_well_and_starts_ag
     assert_eq!(quarantined(&world, "changed"), Some(changed));
     kill(new, Signal::SIGKILL);
     eventually("it has ended", || (!lives(new)).then_some(()));
+    let why = world.must(Verb::Why, &["new"]).services.remove(0);
+    if why.state == State::Broken {
+        let advice = why.why.and_then(|why| why.advice).expect("advice");
+        assert!(advice.contains("read by itself"), "{advice}");
+    }
     let again = world.until("new", "up again", |service| {
         service.state == State::Up && service.problem.is_none()
     });
