@@ -35,11 +35,20 @@ fn replaced(world: &World, name: &str) {
     world.must(Verb::Cont, &[name]);
 }
 
+/// It was left unread; its process. On a busy machine it may be in force again by now.
 fn quarantined(world: &World, name: &str) -> Option<i32> {
-    let shown = world.until(name, "quarantined", |service| service.problem.is_some());
-    let problem = shown.problem.expect("a problem");
-    assert_eq!(problem.code, "quarantined", "{problem:?}");
-    assert!(problem.message.contains("crashed 3 times"), "{problem:?}");
+    eventually("it is told", || {
+        let said = world.said();
+        let mut lines = said.lines();
+        let words = "quarantined: the supervisor crashed 3 times";
+        let told = lines.any(|line| line.starts_with(name) && line.contains(words));
+        told.then_some(())
+    });
+    let shown = world.show(name);
+    if let Some(problem) = shown.problem {
+        assert_eq!(problem.code, "quarantined", "{problem:?}");
+        assert!(problem.message.contains("crashed 3 times"), "{problem:?}");
+    }
     shown.pid
 }
 
@@ -168,10 +177,7 @@ fn the_definition_that_is_to_blame_is_found_and_only_that_one_stays_unread() {
         });
         assert!(service.pid.is_some());
     }
-    let poison = world.show("poison");
-    let problem = poison.problem.expect("a problem");
-    assert_eq!((problem.code.as_str(), poison.pid), ("quarantined", None));
-    assert!(problem.message.contains("(1x)"), "{problem:?}");
+    assert!(told("(1x)", 1).starts_with("poison"));
     let _ = fs::remove_file(&point);
     let definition = world.path("services/poison/service.toml");
     fs::write(definition, "description = \"mended\"\n").expect("mended");
