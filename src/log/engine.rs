@@ -16,7 +16,7 @@ pub use super::desk::{Desk, Nobody, Now, Witness};
 use super::dir::{self, Files, Halt};
 pub use super::dir::{Note, Teller};
 use super::line::Lines;
-use super::rotate::{Admit, Kind, Rule, surplus};
+use super::rotate::{Admit, Kind, Old, Rule, surplus};
 use super::settings::{Habits, Settings};
 use super::tail;
 use nix::errno::Errno;
@@ -91,6 +91,8 @@ pub struct Log {
     /// Whether the line in hand is written.
     selected: bool,
     rotation_due: bool,
+    /// The newest rotated file, once one was rotated.
+    last: Option<Old>,
     opened_once: bool,
     /// When `current` was last seen to be in its place, in seconds.
     checked_s: u64,
@@ -122,6 +124,7 @@ impl Log {
             lines: Lines::default(),
             selected: true,
             rotation_due: false,
+            last: None,
             opened_once: false,
             checked_s: 0,
             begun_ns: 0,
@@ -233,6 +236,8 @@ impl Log {
     }
 
     fn read_config(&mut self) {
+        // Another one may have been in this directory since, or a processor.
+        self.last = None;
         let (config, says_something) = dir::config(&self.path);
         let (unreadable, others): (Vec<&Flaw>, Vec<&Flaw>) = config
             .flaws

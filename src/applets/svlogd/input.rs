@@ -3,12 +3,18 @@
 use super::asked::Asked;
 use memchr::memchr;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// As much as a pipe holds by default (pipe(7)).
 const READ_BYTES: usize = 64 * 1024;
+/// ... once a pipe was found full. A read that finds nothing left wakes the writer and is woken by
+/// it, and that costs as much as the copying.
+const BUSY_READ_BYTES: usize = 256 * 1024;
+/// What a busy pipe is made to hold: as much as any user may ask for (pipe(7)).
+const BUSY_PIPE_BYTES: i32 = 1024 * 1024;
 
 pub enum Read<'a> {
     Bytes(&'a [u8]),
@@ -22,6 +28,8 @@ pub struct Input {
     replacer: Option<Replacer>,
     /// What was read last ended a line.
     line_is_complete: bool,
+    /// It filled the buffer: there may be more than the buffer holds.
+    filled: bool,
     /// No more than the line in hand is to be read.
     finishing: bool,
     ended: bool,
@@ -36,6 +44,7 @@ impl Input {
                 .replacement
                 .map(|with| Replacer::new(with, &asked.replaced, asked.line_bytes_max)),
             line_is_complete: true,
+            filled: false,
             finishing: false,
             ended: false,
             ready: false,
@@ -61,8 +70,13 @@ impl Input {
     /// What is there. While finishing byte by byte: what follows the line belongs to whoever
     /// reads the pipe after us.
     pub fn read(&mut self) -> Read<'_> {
-        let most = if self.finishing { 1 } else { READ_BYTES };
         let stdin = std::io::stdin();
+        if std::mem::take(&mut self.filled) && self.buffer.len() < BUSY_READ_BYTES {
+            self.buffer.resize(BUSY_READ_BYTES, 0);
+            // It may be no pipe, or its user may have too many large ones; then it stays as it is.
+            let _ = fcntl(stdin.as_fd(), FcntlArg::F_SETPIPE_SZ(BUSY_PIPE_BYTES));
+        }
+        let most = if self.finishing { 1 } else { self.buffer.len() };
         let bytes = match nix::unistd::read(stdin.as_fd(), &mut self.buffer[..most]) {
             Ok(0) => {
                 self.ended = true;
@@ -75,6 +89,7 @@ impl Input {
                 return Read::Failed(errno);
             }
         };
+        self.filled = bytes == self.buffer.len();
         let bytes = &mut self.buffer[..bytes];
         self.line_is_complete = bytes.last() == Some(&b'\n');
         if let Some(replacer) = &mut self.replacer {

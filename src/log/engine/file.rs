@@ -2,7 +2,7 @@
 //!
 //! Each step may stop at a disk that does not take it; then nothing is lost and `resume` goes on.
 
-use super::super::rotate::{Old, Surplus};
+use super::super::rotate::Surplus;
 use super::super::trip;
 use super::*;
 
@@ -158,7 +158,16 @@ impl Log {
             Some(_) => Kind::Unprocessed,
             None => Kind::Saved,
         };
-        let renamed = dir::list(&self.path).and_then(|olds| {
+        // Where all are kept there may be very many, and the last one is all that matters: to make
+        // names is ours alone while we hold the lock.
+        let known = self
+            .last
+            .filter(|_| self.settings().keep == 0 && kind == Kind::Saved);
+        let olds = match known {
+            Some(last) => Ok(vec![last]),
+            None => dir::list(&self.path),
+        };
+        let renamed = olds.and_then(|olds| {
             let old = dir::rename_current(&self.path, &olds, kind, now.wall)?;
             Ok((olds, old))
         });
@@ -195,6 +204,7 @@ impl Log {
             desk.sync(rotated);
         }
         olds.push(old);
+        self.last = olds.iter().max().copied();
         self.clean_up(&olds);
         if kind == Kind::Unprocessed {
             self.process(old, now);

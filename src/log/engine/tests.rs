@@ -102,6 +102,36 @@ fn the_end_of_a_run_ends_its_line() {
 }
 
 #[test]
+fn where_all_are_kept_no_name_is_taken_twice_however_the_clock_runs() {
+    let mut bench = Bench::with(
+        Settings {
+            keep: 0,
+            ..settings(10)
+        },
+        "",
+    );
+    for number in 0..6 {
+        assert_eq!(bench.take(&format!("line {number}\n")), Flow::Going);
+        if number == 3 {
+            bench.now.wall -= Duration::from_secs(100);
+        }
+    }
+    let expected: Vec<String> = (0..5).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(bench.olds(), expected);
+    // Somebody else has written here meanwhile.
+    let later = Old {
+        at: bench.now.wall + Duration::from_secs(500),
+        kind: Kind::Saved,
+    };
+    fs::write(bench.place.path().join(later.name()), "theirs\n").unwrap();
+    bench.log.open(&mut bench.desk, bench.now);
+    bench.log.let_go();
+    bench.take("line 6\n");
+    bench.take("line 7\n");
+    assert_eq!(bench.olds()[5..], ["theirs\n", "line 5\n", "line 6\n"]);
+}
+
+#[test]
 fn whole_lines_are_rotated_at_the_size_and_the_newest_are_kept() {
     let mut bench = Bench::with(
         Settings {

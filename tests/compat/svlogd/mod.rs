@@ -1,6 +1,11 @@
 //! svlogd beside Debian's: what it says, what it writes, and what stays.
 
 use super::twin::{Seen, Whose, programs, run_with, twin};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::Write;
+use std::process::{ChildStdin, Command, Stdio};
 
 mod config;
 mod quirks;
@@ -23,7 +28,7 @@ all() {
 }
 await() {
     tries=0
-    while ! eval "$1"; do
+    while ! eval "$1" 2>/dev/null; do
         tries=$((tries + 1))
         [ $tries -lt 600 ] || { echo "never: $1"; exit 99; }
         sleep 0.05
@@ -154,4 +159,33 @@ fn each_goes_on_with_the_others_directory() {
     for (first, second) in [(0, 1), (1, 0), (1, 1)] {
         assert_eq!(pure, run_with(&body(names[first], names[second]), &[runit]));
     }
+}
+
+/// Ours alone: runit's reads a kilobyte at a time.
+#[test]
+fn a_pipe_that_was_found_full_is_made_larger_and_nothing_in_it_is_lost() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("d")).unwrap();
+    std::fs::write(place.path().join("d/config"), "s0").unwrap();
+    let mut child = Command::new(programs(Whose::Ours).expect("links").join("svlogd"))
+        .arg("d")
+        .current_dir(place.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let size = |pipe: &ChildStdin| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).unwrap();
+    let usual = size(&pipe);
+    let lines = b"a line of sixteen\n".repeat(usize::try_from(usual).unwrap());
+    let (full, more) = lines.split_at(usize::try_from(usual).unwrap());
+    // Stopped, it can't read before all that the pipe holds is there.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    pipe.write_all(full).unwrap();
+    kill(pid, Signal::SIGCONT).unwrap();
+    pipe.write_all(more).unwrap();
+    assert_eq!(size(&pipe), 1024 * 1024);
+    drop(pipe);
+    assert!(child.wait().unwrap().success());
+    assert!(std::fs::read(place.path().join("d/current")).unwrap() == lines);
 }
