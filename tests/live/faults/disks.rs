@@ -192,18 +192,21 @@ fn a_log_whose_disk_becomes_read_only_is_told_and_loses_no_line() {
     world.until("web", "mended", |web| web.problem.is_none());
     world.must(Verb::Stop, &["web"]);
     assert_eq!(world.part("outlast-scribe"), another);
-    let log = whole_log(disk.path());
-    let echo = fs::read(world.path("stdout")).expect("stdout");
-    let mut found = std::collections::BTreeSet::new();
-    let mut last = None;
-    for text in [log, echo] {
-        for line in String::from_utf8_lossy(&text).lines() {
-            let number = |word: &str| line.rsplit_once(word)?.1.parse::<u64>().ok();
-            found.extend(number(" line "));
-            last = last.or(number(" last "));
+    // The end of the service is known before its last line is written.
+    let (found, last) = eventually("its last words", || {
+        let log = whole_log(disk.path());
+        let echo = fs::read(world.path("stdout")).expect("stdout");
+        let mut found = std::collections::BTreeSet::new();
+        let mut last = None;
+        for text in [log, echo] {
+            for line in String::from_utf8_lossy(&text).lines() {
+                let number = |word: &str| line.rsplit_once(word)?.1.parse::<u64>().ok();
+                found.extend(number(" line "));
+                last = last.or(number(" last "));
+            }
         }
-    }
-    let last = last.expect("last words");
+        last.map(|last| (found, last))
+    });
     let missing: Vec<u64> = (1..=last).filter(|n| !found.contains(n)).collect();
     assert_eq!(missing, Vec::<u64>::new(), "of {last}\n{}", world.said());
     calm.service_is_calm();
