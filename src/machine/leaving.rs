@@ -417,6 +417,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_hurried_and_is_wanted_again_has_its_time_again() {
+        let mut rig = Rig::up(Spec {
+            has_finish: true,
+            ..plain()
+        });
+        rig.ask(Command::Exit);
+        assert_eq!(rig.tell(Event::Hurry), [KILL]);
+        rig.ask(Command::Up);
+        rig.exits(Role::Run, 0);
+        rig.spawned(Role::Run);
+        let finish = super::super::vocab::Program::Finish { code: 0, status: 0 };
+        assert_eq!(rig.exits(Role::Run, 0), [Action::Spawn(finish)]);
+    }
+
+    #[test]
     fn hurry_does_not_touch_what_is_to_stay() {
         let mut rig = Rig::up(plain());
         assert_eq!(rig.tell(Event::Hurry), []);

@@ -196,6 +196,7 @@ impl Service {
         self.finish_overdue = false;
         self.unkillable = false;
         self.again = false;
+        self.hurried &= self.is_leaving();
         self.delay = None;
         self.failure = None;
         self.last_word = None;

@@ -157,7 +157,9 @@ impl Oracle {
                     ));
                 }
                 self.policy_allows(world, id)?;
-                self.ends.allow_a_run(id)?;
+                let main = world.fleet.main_of(id);
+                let has_main = main.is_some_and(|main| world.fleet.view(main).is_some());
+                self.ends.allow_a_run(id, has_main)?;
             }
             Role::Finish => {
                 if world.live.contains_key(&(id, Role::Run)) {
