@@ -11,6 +11,7 @@ use super::spec::Spec;
 use super::view::View;
 use super::vocab::{Action, Event, FailedBecause, Outcome, Pid, Role, ServiceId, Tick, Timer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// One thing to be done for one service. The order of several is the order of their effects;
 /// `Publish` comes before everything that it announces.
@@ -25,6 +26,8 @@ pub struct Out {
 pub struct Fleet {
     /// Boxed, because the nodes of a map that grows at its end are half empty.
     services: BTreeMap<ServiceId, Box<Member>>,
+    /// The definition that came last.
+    common: Option<Arc<Spec>>,
     names: BTreeMap<Box<str>, ServiceId>,
     /// Which service reads a main's output. A table of its own, as a restore may bring the reader
     /// before its main.
@@ -91,6 +94,7 @@ impl Fleet {
     pub fn new(seed: u64) -> Fleet {
         Fleet {
             services: BTreeMap::new(),
+            common: None,
             names: BTreeMap::new(),
             readers: BTreeMap::new(),
             timers: Timers::default(),
@@ -162,6 +166,7 @@ impl Fleet {
             }
             return outs;
         }
+        let defined = matches!(event, Event::Defined(_));
         let deferred = match event {
             Event::Removed | Event::ShutDown => self.reads_from_leaving(id),
             Event::Defined(_)
@@ -183,9 +188,24 @@ impl Fleet {
                 service.handle(turn, event)
             });
         }
+        if defined {
+            self.share(id);
+        }
         self.part(now, id, &mut outs);
         self.pronounce(now, &mut outs);
         outs
+    }
+
+    /// Most services differ in their scripts only: one definition in memory does for all of them.
+    fn share(&mut self, id: ServiceId) {
+        let member = self.services.get_mut(&id);
+        let Some(spec) = member.and_then(|member| member.service.spec.as_mut()) else {
+            return;
+        };
+        match &self.common {
+            Some(common) if common == spec => *spec = Arc::clone(common),
+            Some(_) | None => self.common = Some(Arc::clone(spec)),
+        }
     }
 
     /// Everything ends with an essential service. Its own actions come first, so that a successor

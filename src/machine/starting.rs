@@ -12,6 +12,7 @@ use super::view::{DownReason, Want};
 use super::vocab::{
     Action, Exit, FailedBecause, Failure, FailureClass, Notice, Pid, Program, Role, Signal, Timer,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `./check` is asked again after this long, doubling ...
@@ -29,15 +30,18 @@ impl Service {
     /// the supervisor had forgotten the service in between or not.
     pub(super) fn defined(&mut self, turn: &mut Turn, spec: Box<Spec>) {
         let came_back = self.leaving == Leaving::Gone;
-        let news = self.invalid.take().is_some() || self.spec.as_ref() != Some(&spec) || came_back;
+        let news =
+            self.invalid.take().is_some() || self.spec.as_deref() != Some(&*spec) || came_back;
         let down = spec.down;
         self.changed |= news;
-        self.spec = Some(spec);
+        self.spec = Some(Arc::from(spec));
         if came_back {
             self.leaving = Leaving::No;
         }
         if came_back || !self.settled {
-            self.want = if down { Want::Down } else { Want::Up };
+            // `down` keeps from starting. What runs already, and nobody knows why, goes on.
+            let runs = !came_back && self.is_alive();
+            self.want = if down && !runs { Want::Down } else { Want::Up };
         }
         let first = !self.settled;
         self.settled = true;

@@ -77,7 +77,7 @@ impl Supervisor {
                 if let Some(place) = self.places.get_mut(&id) {
                     let text = format!("cannot write its supervise directory: {error}");
                     tracing::warn!(service = &*place.name, "{text}; sv shows an old state");
-                    place.supervise_trouble = Some(text);
+                    place.supervise_trouble = Some(text.into());
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Supervisor {
                         "{text}; it runs, but sv can't see it{about}"
                     );
                 }
-                place.supervise_trouble = (!is_forbidden(&error)).then_some(text);
+                place.supervise_trouble = (!is_forbidden(&error)).then(|| text.into());
                 place.directory = disk::open_directory(&place.dir).ok().map(Arc::new);
             }
         }
@@ -331,7 +331,7 @@ impl Supervisor {
     fn explained(&mut self, id: ServiceId, pid: i32, mut failure: Failure, found: Words) {
         failure.class = found.class;
         if let Some(place) = self.places.get_mut(&id) {
-            place.words = Some(found);
+            place.words = Some(Box::new(found));
         }
         let role = Role::Run;
         let event = Event::SpawnFailed { role, failure };

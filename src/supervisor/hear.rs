@@ -73,7 +73,7 @@ impl Supervisor {
                     (role_of(key.role), self.places.get_mut(&ServiceId(key.id)))
                     && role == Role::Run
                 {
-                    place.usage = Some(usage);
+                    place.usage = Some(Box::new(usage));
                 }
                 if status == STATUS_UNSEEN {
                     self.vanished(key, pid);
@@ -128,7 +128,7 @@ impl Supervisor {
         place.restored = true;
         place.reread = true;
         place.blob = print_of(bytes);
-        place.face = blob.face;
+        place.face = (!blob.face.is_plain()).then(|| Box::new(blob.face));
         self.runit.has_one();
         let mut alive = Vec::new();
         for (number, held) in (0u8..).zip(held) {

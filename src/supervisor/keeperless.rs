@@ -222,13 +222,13 @@ impl Supervisor {
     pub fn cannot_start_any(&mut self, id: ServiceId, role: Role) {
         if let Some(place) = self.places.get_mut(&id) {
             place.set_alive(role, None);
-            place.words = Some(Words {
+            place.words = Some(Box::new(Words {
                 code: "no-keeper",
                 message: "cannot start: the keeper was killed, and nobody else starts anything"
                     .into(),
                 advice: format!("run: outlast supervise {}", self.settings.dir.display()),
                 class: FailureClass::Elsewhere,
-            });
+            }));
         }
         let failure = Failure {
             step: Step::Keeper.number(),

@@ -40,7 +40,7 @@ impl Supervisor {
                 Err(error) => {
                     let text = format!("no pipe for its output: {error}; it is not logged");
                     tracing::error!(service = &*place.name, "{text}");
-                    place.log_trouble = Some(text);
+                    place.log_trouble = Some(text.into());
                     return;
                 }
             }
@@ -142,8 +142,8 @@ impl Supervisor {
                         "log: {message}; so it may be with others"
                     );
                 }
-                place.log_trouble = (!common).then(|| message.clone());
-                place.log_echoed = common.then_some(message);
+                place.log_trouble = (!common).then(|| message.clone().into());
+                place.log_echoed = common.then(|| message.into());
             }
             FromScribe::Detached { id } => {
                 if self.pen.leaving.remove(&id) {

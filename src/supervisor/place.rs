@@ -40,7 +40,7 @@ pub struct Place {
     /// A scan did not find it and its definition has not been read since; it is on its way out.
     pub removed: bool,
     /// As a predecessor knew it, until its definition is read.
-    pub face: Face,
+    pub face: Option<Box<Face>>,
     /// The keeper's book told of it, and its directory has not been opened since.
     pub reread: bool,
     /// Our predecessor left it in the keeper's book.
@@ -74,18 +74,18 @@ pub struct Place {
     /// Leftovers waited for.
     pub pinned: Vec<Pinned>,
     /// Of the last run that ended.
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
     pub oom: Option<bool>,
     /// The kernel has ended somebody for want of memory then, and whom can't be said.
     pub oom_near: bool,
     /// Why the last start failed, in words.
-    pub words: Option<Words>,
+    pub words: Option<Box<Words>>,
     /// What is wrong with its `supervise/`.
-    pub supervise_trouble: Option<String>,
+    pub supervise_trouble: Option<Box<str>>,
     /// What is wrong with its log.
-    pub log_trouble: Option<String>,
+    pub log_trouble: Option<Box<str>>,
     /// Why its lines are on standard output only.
-    pub log_echoed: Option<String>,
+    pub log_echoed: Option<Box<str>>,
     /// Fingerprint of its definition, and since when that has been in force.
     pub definition: Option<(u64, u64)>,
     /// Its definition is left unread, since a supervisor may have died of it.

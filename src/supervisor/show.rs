@@ -94,7 +94,7 @@ impl Supervisor {
             return trouble(code, reason.clone());
         }
         if let Some(failure) = &view.failure {
-            return match &place.words {
+            return match place.words.as_deref() {
                 Some(Words { code, message, .. }) => trouble(code, message.clone()),
                 None => trouble(
                     "cannot-start",
@@ -150,7 +150,7 @@ impl Supervisor {
             return trouble("log", format!("log: {text}"));
         }
         if let Some(text) = &place.supervise_trouble {
-            return trouble("supervise", text.clone());
+            return trouble("supervise", text.to_string());
         }
         None
     }

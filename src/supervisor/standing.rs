@@ -81,7 +81,7 @@ pub struct Face {
 }
 
 impl Face {
-    fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         *self == Face::default()
     }
 }
@@ -136,7 +136,9 @@ impl Supervisor {
     pub fn face(&self, id: ServiceId) -> Face {
         let Some(spec) = self.fleet.spec(id) else {
             let place = self.places.get(&id);
-            return place.map(|place| place.face.clone()).unwrap_or_default();
+            return place
+                .and_then(|place| place.face.as_deref().cloned())
+                .unwrap_or_default();
         };
         let attach = self.pen.attached.get(&id.0);
         Face {

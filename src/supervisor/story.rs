@@ -11,7 +11,7 @@ impl Supervisor {
     pub fn why(&self, id: ServiceId) -> Option<Why> {
         let view = self.fleet.view(id)?;
         let place = self.places.get(&id)?;
-        let usage = place.usage.map(|usage| Usage {
+        let usage = place.usage.as_deref().map(|usage| Usage {
             user_seconds: std::time::Duration::from_micros(usage.user_us).as_secs_f64(),
             system_seconds: std::time::Duration::from_micros(usage.system_us).as_secs_f64(),
             peak_kib: usage.peak_kib,
@@ -95,7 +95,7 @@ impl Supervisor {
             &place.log_echoed,
             &place.supervise_trouble,
         ];
-        story.extend(troubles.into_iter().flatten().cloned());
+        story.extend(troubles.into_iter().flatten().map(|text| text.to_string()));
         story.extend(place.warnings.iter().cloned());
         story
     }

@@ -467,6 +467,8 @@ impl Oracle {
         }
         self.down_since.remove(&id);
         self.idle_since.remove(&id);
+        // Its number may be another's one day.
+        self.ends.wanted(id, Want::Up);
         Ok(())
     }
 

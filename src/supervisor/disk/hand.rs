@@ -70,7 +70,7 @@ pub(super) struct Hand {
     pub(super) scan_dir: PathBuf,
     /// How runsv and runsvdir look at directories; None for `outlast supervise`.
     pub(super) net: Option<Net>,
-    pub(super) known: HashMap<String, Known>,
+    pub(super) known: HashMap<String, Box<Known>>,
     /// Directories that can't be started yet, and when that is told.
     settling: BTreeMap<String, Instant>,
     /// Directories to be tried again, since somebody else holds their lock or descriptors were
@@ -200,7 +200,7 @@ impl Hand {
                 trust,
             } => {
                 let (dir, handle) = self.grasp(&name);
-                let known = Known {
+                let known = Box::new(Known {
                     id,
                     log: None,
                     dir: dir.clone(),
@@ -208,7 +208,7 @@ impl Hand {
                     seen: [None; 3],
                     seen_log: [None; 3],
                     trust,
-                };
+                });
                 self.known.insert(name.clone(), known);
                 let _ = self.watch.service(&name, &dir);
                 if self.open(&name, &dir, false, held) {
