@@ -11,7 +11,7 @@ use super::spec::Spec;
 use super::view::View;
 use super::vocab::{Action, Event, FailedBecause, Outcome, Pid, Role, ServiceId, Tick, Timer};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// One thing to be done for one service. The order of several is the order of their effects;
 /// `Publish` comes before everything that it announces.
@@ -27,7 +27,7 @@ pub struct Fleet {
     /// Boxed, because the nodes of a map that grows at its end are half empty.
     services: BTreeMap<ServiceId, Box<Member>>,
     /// The definition that came last.
-    common: Option<Arc<Spec>>,
+    common: Option<Rc<Spec>>,
     names: BTreeMap<Box<str>, ServiceId>,
     /// Which service reads a main's output. A table of its own, as a restore may bring the reader
     /// before its main.
@@ -203,8 +203,8 @@ impl Fleet {
             return;
         };
         match &self.common {
-            Some(common) if common == spec => *spec = Arc::clone(common),
-            Some(_) | None => self.common = Some(Arc::clone(spec)),
+            Some(common) if common == spec => *spec = Rc::clone(common),
+            Some(_) | None => self.common = Some(Rc::clone(spec)),
         }
     }
 

@@ -15,7 +15,7 @@ use super::vocab::{
 };
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What one event causes. The fleet makes it, keeps the timers, and passes the rest on.
@@ -120,7 +120,7 @@ pub(super) enum Leaving {
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     pub(super) name: Box<str>,
-    pub(super) spec: Option<Arc<Spec>>,
+    pub(super) spec: Option<Rc<Spec>>,
     pub(super) invalid: Option<Box<str>>,
     pub(super) failure: Option<Box<Failure>>,
     /// The last run's stop settings, as they were when it was started. A changed definition does

@@ -12,7 +12,7 @@ use super::view::{DownReason, Want};
 use super::vocab::{
     Action, Exit, FailedBecause, Failure, FailureClass, Notice, Pid, Program, Role, Signal, Timer,
 };
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// `./check` is asked again after this long, doubling ...
@@ -34,7 +34,7 @@ impl Service {
             self.invalid.take().is_some() || self.spec.as_deref() != Some(&*spec) || came_back;
         let down = spec.down;
         self.changed |= news;
-        self.spec = Some(Arc::from(spec));
+        self.spec = Some(Rc::from(spec));
         if came_back {
             self.leaving = Leaving::No;
         }
