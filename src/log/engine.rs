@@ -371,7 +371,7 @@ impl Log {
     pub fn unwritten_bytes(&self) -> usize {
         let stuck = self.stuck.as_ref();
         let unwritten = stuck.map_or(0, |s| s.out.len() + s.then.len() + s.rest.len());
-        unwritten + self.lines.held_bytes()
+        unwritten + self.lines.held_bytes() + self.predecessors_bytes()
     }
 
     /// The one way forward. `desk` holds what was left; `before` is the last failure.

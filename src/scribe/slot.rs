@@ -247,6 +247,9 @@ impl Slot {
         self.read(tools, self.pipe_bytes());
         if self.log.has_predecessors_line() {
             self.open(tools);
+            if self.log.has_predecessors_line() {
+                return false;
+            }
         }
         if self.log.unwritten_bytes() == 0 && !self.log.is_within_a_line() {
             // Also when the log is in trouble: nobody has to wait for nothing.
@@ -292,9 +295,10 @@ impl Slot {
     /// Lets go of everything; how many bytes are lost, and whose. Those that are in the journal are
     /// not, if there is a `successor`.
     pub fn close(self, successor: bool) -> (Box<str>, usize) {
+        let owes = self.log.has_predecessors_line();
         let bytes = self.log.close();
         match self.entry {
-            Some(_) if bytes > 0 && successor => return (self.name, 0),
+            Some(_) if (bytes > 0 || owes) && successor => return (self.name, 0),
             Some(entry) => entry.release(),
             None => {}
         }

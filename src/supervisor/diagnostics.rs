@@ -9,10 +9,11 @@ use nix::unistd::{AccessFlags, access};
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::FmtContext;
@@ -25,6 +26,8 @@ use tracing_subscriber::registry::LookupSpan;
 const LINES_WAITING_MAX: usize = 2_048;
 /// Daily files kept.
 const FILES_MAX: usize = 14;
+/// ... and how long after the first could not be opened it is tried again, with what is to be written.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Names shorter than this are padded to it, so that the lines of several services align, also with
 /// what the scribe's echo writes between them.
 const NAME_WIDTH: usize = 12;
@@ -58,7 +61,7 @@ pub fn start(log_root: &Path, format: Format, machine: bool) -> (Diagnostics, Op
             let needed = AccessFlags::W_OK | AccessFlags::X_OK;
             access(log_root, needed).map_err(|errno| errno.to_string())
         })
-        .map(|()| Diary::Closed(log_root.to_owned()));
+        .map(|()| Diary::new(log_root));
     let (file, trouble) = match file {
         Ok(file) => {
             let (file, guard) = slow(file);
@@ -93,38 +96,66 @@ pub fn start(log_root: &Path, format: Format, machine: bool) -> (Diagnostics, Op
 /// The daily files, opened with the first line: that looks at every log directory beside them, for
 /// old files to be removed, and a successor has better things to do first.
 enum Diary {
-    Closed(PathBuf),
+    Closed {
+        root: PathBuf,
+        /// When it was last tried in vain.
+        failed: Option<Instant>,
+    },
     Open(RollingFileAppender),
-    Broken,
 }
 
 impl Diary {
-    fn open(root: &Path) -> Diary {
-        let appender = RollingFileAppender::builder()
+    fn new(root: &Path) -> Diary {
+        Diary::Closed {
+            root: root.to_owned(),
+            failed: None,
+        }
+    }
+
+    fn build(root: &Path) -> Result<RollingFileAppender, InitError> {
+        RollingFileAppender::builder()
             .rotation(Rotation::DAILY)
             .filename_prefix("outlast")
             .filename_suffix("log")
             .max_log_files(FILES_MAX)
-            .build(root);
-        appender.map_or(Diary::Broken, Diary::Open)
+            .build(root)
+    }
+
+    /// Told once: these lines are on stderr as well.
+    fn open(&mut self) -> io::Result<&mut RollingFileAppender> {
+        if let Diary::Closed { root, failed } = self {
+            if failed.is_some_and(|at| at.elapsed() < TRY_AGAIN) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            match Diary::build(root) {
+                Ok(appender) => *self = Diary::Open(appender),
+                Err(error) => {
+                    if failed.replace(Instant::now()).is_none() {
+                        eprintln!(
+                            "outlast: warning: cannot keep a log of my own in {}: {error}; these \
+                             lines go to stderr only until it can be written",
+                            root.display()
+                        );
+                    }
+                }
+            }
+        }
+        match self {
+            Diary::Open(appender) => Ok(appender),
+            Diary::Closed { .. } => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }
 
 impl io::Write for Diary {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Diary::Closed(root) = self {
-            *self = Diary::open(root);
-        }
-        match self {
-            Diary::Open(appender) => appender.write(bytes),
-            Diary::Closed(_) | Diary::Broken => Err(io::ErrorKind::NotFound.into()),
-        }
+        self.open()?.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Diary::Open(appender) => appender.flush(),
-            Diary::Closed(_) | Diary::Broken => Ok(()),
+            Diary::Closed { .. } => Ok(()),
         }
     }
 }
@@ -246,5 +277,34 @@ where
             writeln!(writer, "{begin}{name:NAME_WIDTH$} {mark} {clean}{end}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write;
+
+    #[test]
+    fn a_diary_that_could_not_be_opened_is_written_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut diary = Diary::new(dir.path());
+        diary.write_all(b"one\n").unwrap();
+        let entry = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
+        // What today's file is called is taken by something else.
+        let root = dir.path().join("root");
+        let obstacle = root.join(entry.file_name());
+        fs::create_dir_all(&obstacle).unwrap();
+        let mut diary = Diary::new(&root);
+        assert!(diary.write_all(b"lost\n").is_err());
+        fs::remove_dir(&obstacle).unwrap();
+        // Not with each line.
+        assert!(diary.write_all(b"lost\n").is_err());
+        if let Diary::Closed { failed, .. } = &mut diary {
+            *failed = Instant::now().checked_sub(TRY_AGAIN);
+        }
+        diary.write_all(b"two\n").unwrap();
+        assert_eq!(fs::read(&obstacle).unwrap(), b"two\n");
     }
 }

@@ -56,8 +56,7 @@ impl Blob {
             if bytes.len() <= BLOB_BYTES_MAX {
                 return Some(bytes);
             }
-            if !self.face.is_plain() {
-                self.face = Face::default();
+            if self.face.description.take().is_some() || self.face.log_dir.take().is_some() {
                 continue;
             }
             let dropped = self.sessions.len().div_ceil(2);
@@ -227,13 +226,18 @@ mod tests {
             starts: (0..4).map(|role| (role, i32::MAX, most)).collect(),
             face: Face {
                 description: Some("d".repeat(100_000)),
-                ..Face::default()
+                down: true,
+                log_dir: Some("l".repeat(100_000)),
             },
             snapshot: serde_json::from_str(&snapshot).expect("a snapshot"),
         };
         let bytes = blob.bytes().expect("short enough");
         let kept: Blob = serde_json::from_slice(&bytes).expect("whole");
         assert_eq!(kept.sessions.last(), Some(&(i32::MAX - 999)));
-        assert_eq!((kept.starts.len(), kept.face), (4, Face::default()));
+        let plain = Face {
+            down: true,
+            ..Face::default()
+        };
+        assert_eq!((kept.starts.len(), kept.face), (4, plain));
     }
 }

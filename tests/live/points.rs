@@ -46,6 +46,9 @@ const SCRIBES: &[&[&str]] = &[
 /// Reached in `faults::disks`: its log must have no room.
 pub const FULL: &str = "piece-aside";
 
+/// Reached in `quarantine`, by the definition of a certain service.
+const DEFINITION: &str = "read-{name}";
+
 /// Of tests that run beside each other.
 const WORLDS: usize = 4;
 
@@ -224,7 +227,12 @@ fn each_kill_point_of_the_program_is_reached_by_a_test() {
             continue;
         }
         let source = fs::read_to_string(&path).expect("source");
-        for call in ["kill_point(\"", "trip::at(\"", "trip::within(\""] {
+        for call in [
+            "kill_point(\"",
+            "kill_point(&format!(\"",
+            "trip::at(\"",
+            "trip::within(\"",
+        ] {
             let calls = source.split(call).skip(1);
             let names = calls.map(|call| call.split('"').next().unwrap_or_default().to_owned());
             named.extend(names);
@@ -232,7 +240,7 @@ fn each_kill_point_of_the_program_is_reached_by_a_test() {
     }
     let keepers = KEEPERS.iter().map(|(point, _)| *point);
     let groups = chaos::POINTS.iter().chain(SCRIBES).copied().flatten();
-    let known = keepers.chain(groups.copied()).chain([FULL]);
+    let known = keepers.chain(groups.copied()).chain([FULL, DEFINITION]);
     let known = known.map(str::to_owned).collect();
     assert_eq!(named, known);
 }

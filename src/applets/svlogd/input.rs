@@ -13,8 +13,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// ... once a pipe was found full. A read that finds nothing left wakes the writer and is woken by
 /// it, and that costs as much as the copying.
 const BUSY_READ_BYTES: usize = 256 * 1024;
-/// What a busy pipe is made to hold: as much as any user may ask for (pipe(7)).
-const BUSY_PIPE_BYTES: i32 = 1024 * 1024;
+/// What a busy pipe is made to hold. Any user may ask for four times as much (pipe(7)), but what a
+/// user's pipes hold is counted, and beyond 64 MiB each new pipe of that user is a small one.
+const BUSY_PIPE_BYTES: i32 = 256 * 1024;
 
 pub enum Read<'a> {
     Bytes(&'a [u8]),

@@ -72,6 +72,12 @@ impl Log {
         };
     }
 
+    /// Bytes that a predecessor held back and that have not been gone on with.
+    pub(super) fn predecessors_bytes(&self) -> usize {
+        let saved = self.tracked.as_ref().and_then(|it| it.saved.as_ref());
+        saved.map_or(0, |saved| saved.bytes.len())
+    }
+
     /// A predecessor had a line in hand or in part in the file, and it has not been gone on with.
     pub fn has_predecessors_line(&self) -> bool {
         let saved = self.tracked.as_ref().and_then(|it| it.saved.as_ref());

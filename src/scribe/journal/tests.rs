@@ -214,6 +214,26 @@ fn a_scribe_may_die_at_any_moment_of_its_way() {
     assert_eq!(moments.into_iter().collect::<Vec<_>>(), expected);
 }
 
+/// Nor by one that is told to end before the log can be opened again.
+#[test]
+fn a_line_in_hand_is_not_let_go_of_by_one_that_could_not_go_on_with_it() {
+    let mut world = World::new(0, Stamp::None);
+    world.write(b"first\nin hand");
+    world.live(u32::MAX, None);
+    let (current, aside) = (world.path().join("current"), world.path().join("aside"));
+    fs::rename(&current, &aside).unwrap();
+    fs::create_dir(&current).unwrap();
+    world.opens = false;
+    let (mut slot, mut tools, _inbox) = world.scribe();
+    assert!(!slot.empty(End::Open, &mut tools));
+    assert_eq!(slot.close(true).1, 0);
+    fs::remove_dir(&current).unwrap();
+    fs::rename(&aside, &current).unwrap();
+    world.write(b" no more\n");
+    world.live(u32::MAX, Some(End::Line));
+    assert_eq!(world.text(), b"first\nin hand no more\n");
+}
+
 #[test]
 fn its_successors_may_die_as_well() {
     die_everywhere(2000, Stamp::Iso, 2);

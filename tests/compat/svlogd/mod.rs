@@ -184,7 +184,8 @@ fn a_pipe_that_was_found_full_is_made_larger_and_nothing_in_it_is_lost() {
     pipe.write_all(full).unwrap();
     kill(pid, Signal::SIGCONT).unwrap();
     pipe.write_all(more).unwrap();
-    assert_eq!(size(&pipe), 1024 * 1024);
+    // Unless this user has very many large pipes already.
+    assert!([usual, 256 * 1024].contains(&size(&pipe)));
     drop(pipe);
     assert!(child.wait().unwrap().success());
     assert!(std::fs::read(place.path().join("d/current")).unwrap() == lines);
