@@ -98,7 +98,7 @@ impl Supervisor {
                 Some(Words { code, message, .. }) => trouble(code, message.clone()),
                 None => trouble(
                     "cannot-start",
-                    format!("cannot start (error {})", failure.errno),
+                    format!("cannot start: {}", words::error(failure.errno)),
                 ),
             };
         }

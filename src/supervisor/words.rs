@@ -2,6 +2,7 @@
 
 use super::vocab::{Exit, FailedBecause, Leftover, Notice};
 use crate::launch::report::Words;
+use nix::errno::Errno;
 use std::time::Duration;
 
 /// `0.002 s`, `1.25 s`, `4 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`.
@@ -44,6 +45,12 @@ fn next_start(next: Option<Duration>) -> String {
     }
 }
 
+/// What the kernel said, as long as nobody has looked closer.
+pub fn error(errno: i32) -> String {
+    let errno = Errno::from_raw(errno);
+    format!("{} ({errno:?})", errno.desc())
+}
+
 /// What the exit says to somebody who has not read wait(2).
 pub fn exit(exit: Exit) -> String {
     match exit {
@@ -72,8 +79,8 @@ pub fn notice(notice: &Notice) -> String {
         }
         Notice::CannotStart { failure, next, .. } => {
             format!(
-                "cannot start: error {}; {}",
-                failure.errno,
+                "cannot start: {}; {}",
+                error(failure.errno),
                 next_start(*next)
             )
         }
