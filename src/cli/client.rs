@@ -11,13 +11,17 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A living supervisor says hello at once; one that is silent for so long is stopped or hung.
 pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much longer than the request's own time-out an answer may take.
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+/// After so long a silence we knock once more: who comes to the socket is a reason for the keeper to
+/// ask whether the supervisor still serves, and one that does not is replaced.
+const KNOCK: Duration = Duration::from_secs(5);
 
 /// Longest answer in bytes: far above 100,000 services, far below all memory.
 pub const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -101,7 +105,6 @@ impl Client {
         let patience = request
             .timeout_ms
             .map(|ms| Duration::from_millis(ms) + ANSWER_MARGIN);
-        self.set_patience(patience)?;
         loop {
             let line = self.read_line(patience)?;
             let response: Response = serde_json::from_slice(&line).map_err(|error| {
@@ -115,7 +118,6 @@ impl Client {
 
     /// The supervisor's greeting; read once, kept for later.
     pub fn read_hello(&mut self, patience: Duration) -> Result<&Hello, Broken> {
-        self.set_patience(Some(patience))?;
         let line = self.read_line(Some(patience))?;
         let hello = match serde_json::from_slice::<Hello>(&line) {
             Ok(hello) if hello.outlast == VERSION => hello,
@@ -151,9 +153,25 @@ impl Client {
     /// One line without its newline.
     fn read_line(&mut self, patience: Option<Duration>) -> Result<Vec<u8>, Broken> {
         let mut line = Vec::new();
-        let read = (&mut self.stream)
-            .take(ANSWER_BYTES_MAX)
-            .read_until(b'\n', &mut line);
+        let begun = Instant::now();
+        let read = loop {
+            let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+            let wait = left.map_or(KNOCK, |left| left.clamp(Duration::from_millis(1), KNOCK));
+            self.set_patience(wait)?;
+            let read = (&mut self.stream)
+                .take((ANSWER_BYTES_MAX).saturating_sub(line.len() as u64))
+                .read_until(b'\n', &mut line);
+            match read {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && left.is_none_or(|left| left > wait) =>
+                {
+                    drop(UnixStream::connect(&self.path));
+                }
+                Ok(_) => break Ok(line.len()),
+                Err(error) => break Err(error),
+            }
+        };
         match read {
             Ok(_) if line.ends_with(b"\n") => {
                 line.pop();
@@ -185,9 +203,9 @@ impl Client {
         }
     }
 
-    fn set_patience(&self, patience: Option<Duration>) -> Result<(), Broken> {
-        // A zero time-out is refused by the system; a request can't have one, see ANSWER_MARGIN.
-        let set = self.stream.get_ref().set_read_timeout(patience);
+    /// A zero time-out is refused by the system.
+    fn set_patience(&self, patience: Duration) -> Result<(), Broken> {
+        let set = self.stream.get_ref().set_read_timeout(Some(patience));
         set.map_err(|cause| self.no_answer(cause.to_string()))
     }
 

@@ -323,7 +323,7 @@ impl Keeper {
                 self.listen();
             }
             Source::Deputy => self.deputy_ended(),
-            Source::Door => self.vigil.stir(clock::monotonic_ns()),
+            Source::Door => self.vigil.called(clock::monotonic_ns()),
             Source::Berths => self.berths.settle(),
             Source::Process(key) => {
                 self.berths.leave(key);
@@ -562,7 +562,7 @@ impl Keeper {
         let now_ns = clock::monotonic_ns();
         self.vigil.answered(now_ns, false);
         // Whoever has connected meanwhile is waiting.
-        self.vigil.stir(now_ns);
+        self.vigil.called(now_ns);
         self.deputy.greet(now_ns, self.outcome, &self.book);
         kill_point("supervisor-greeted");
         if self.trial.is_some() {

@@ -1,8 +1,9 @@
 //! Whether another part of ours still serves: when it is asked, and how long its silence may last.
 //!
 //! The keeper looks at the supervisor so, and the supervisor at the scribe. Who is looked at is
-//! asked only when something has waited for it: a connection at the control socket, a message that
-//! it has not read, a stop that somebody sent it. So nobody wakes while nothing happens. The answer
+//! asked only when something has waited for it: a message that it has not read, a stop that somebody
+//! sent it; and when somebody has come to the control socket, since one that hangs may have let him in
+//! before. So nobody wakes while nothing happens. The answer
 //! comes from the loop that serves, and one that does not come costs a part its life; services do
 //! not notice. Pure: the time comes in as a number.
 
@@ -23,8 +24,8 @@ enum Watch {
     /// Nothing is known to wait.
     #[default]
     Calm,
-    /// Something may wait; to be looked at then.
-    Look { at_ns: u64 },
+    /// Something may wait; to be looked at then, or asked in any case.
+    Look { at_ns: u64, asks: bool },
     /// A sign of life has to come until then.
     Asked { until_ns: u64, patience_ns: u64 },
 }
@@ -61,14 +62,27 @@ impl Vigil {
     pub fn stir(&mut self, now_ns: u64) {
         if self.watch == Watch::Calm {
             let at_ns = now_ns.saturating_add(LOOK_NS);
-            self.watch = Watch::Look { at_ns };
+            self.watch = Watch::Look { at_ns, asks: false };
+        }
+    }
+
+    /// Somebody has come who is going to wait for it.
+    pub fn called(&mut self, now_ns: u64) {
+        self.stir(now_ns);
+        if let Watch::Look { asks, .. } = &mut self.watch {
+            *asks = true;
         }
     }
 
     /// Somebody has stopped it: no need to wait for something that waits.
     pub fn stopped(&mut self, now_ns: u64) {
         match self.watch {
-            Watch::Calm | Watch::Look { .. } => self.watch = Watch::Look { at_ns: now_ns },
+            Watch::Calm | Watch::Look { .. } => {
+                self.watch = Watch::Look {
+                    at_ns: now_ns,
+                    asks: false,
+                }
+            }
             // It may have been a moment only; but a hello is not waited for that long.
             Watch::Asked { until_ns, .. } => {
                 let soon = asked(now_ns, ANSWER_NS);
@@ -84,6 +98,7 @@ impl Vigil {
         self.watch = match waits {
             true => Watch::Look {
                 at_ns: now_ns.saturating_add(LOOK_AGAIN_NS),
+                asks: false,
             },
             false => Watch::Calm,
         };
@@ -93,7 +108,7 @@ impl Vigil {
     pub fn due_ns(&self) -> Option<u64> {
         match self.watch {
             Watch::Calm => None,
-            Watch::Look { at_ns } => Some(at_ns),
+            Watch::Look { at_ns, .. } => Some(at_ns),
             Watch::Asked { until_ns, .. } => Some(until_ns),
         }
     }
@@ -101,8 +116,8 @@ impl Vigil {
     /// `waits`: whether something waits for it at this moment.
     pub fn judge(&mut self, now_ns: u64, waits: impl FnOnce() -> bool) -> Verdict {
         match self.watch {
-            Watch::Look { at_ns } if at_ns <= now_ns => {
-                if waits() {
+            Watch::Look { at_ns, asks } if at_ns <= now_ns => {
+                if asks || waits() {
                     self.watch = asked(now_ns, ANSWER_NS);
                     Verdict::Ask
                 } else {
@@ -171,6 +186,20 @@ mod tests {
             assert_eq!(vigil.judge(9 * S, || false), Verdict::Fine);
             assert_eq!(vigil.due_ns(), None);
         }
+    }
+
+    #[test]
+    fn who_let_somebody_in_and_hangs_is_found_out() {
+        let mut vigil = Vigil::default();
+        vigil.called(0);
+        assert_eq!(vigil.judge(LOOK_NS, || false), Verdict::Ask);
+        assert_eq!(vigil.judge(LOOK_NS + ANSWER_NS, || false), Verdict::Replace);
+        // One that was looked at already is asked no later.
+        vigil.stir(20 * S);
+        vigil.called(20 * S + LOOK_NS / 2);
+        assert_eq!(vigil.judge(20 * S + LOOK_NS, || false), Verdict::Ask);
+        vigil.answered(21 * S, false);
+        assert_eq!(vigil.due_ns(), None);
     }
 
     #[test]
