@@ -220,10 +220,12 @@ pub struct Welcome {
     /// Supervisors that crashed within the last minute.
     pub crashes: u32,
     /// CLOCK_MONOTONIC nanoseconds of the first of these crashes, or of the last end of a supervisor
-    /// that had lived for a while: what was in force before is to blame for none.
+    /// that had lived for a while, or of the last that was heard of one that hung: what was in force before is to blame for none.
     pub calm_until_ns: u64,
     /// How the last upgrade went.
     pub upgrade: ledger::Outcome,
+    /// The predecessor has crashed; nobody has ended it.
+    pub crashed: bool,
 }
 
 impl Writer {
@@ -379,7 +381,8 @@ impl FromKeeper {
                 .u32(welcome.crashes)
                 .u64(welcome.calm_until_ns)
                 .u8(welcome.upgrade.numbers().0)
-                .i32(welcome.upgrade.numbers().1),
+                .i32(welcome.upgrade.numbers().1)
+                .u8(u8::from(welcome.crashed)),
             FromKeeper::Entry {
                 id,
                 slots,
@@ -450,6 +453,7 @@ impl FromKeeper {
                     let (number, errno) = (reader.u8().unwrap_or(0), reader.i32().unwrap_or(0));
                     ledger::Outcome::from_numbers(number, errno)
                 },
+                crashed: reader.flag().unwrap_or(false),
             }),
             2 => FromKeeper::Entry {
                 id: reader.u32()?,

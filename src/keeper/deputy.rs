@@ -82,6 +82,10 @@ struct Alive {
     interest: EpollFlags,
     /// Records of it that were none.
     babble: u32,
+    /// When we last heard of it; its start at first.
+    heard_ns: u64,
+    /// It owes us an answer or its hello: whether it has lived since then is not known.
+    doubted: bool,
 }
 
 pub struct Deputy {
@@ -98,6 +102,8 @@ pub struct Deputy {
     crashes: VecDeque<u64>,
     /// When the last one ended that had lived for a while.
     calm_until_ns: u64,
+    /// So did the last one end.
+    crashed: bool,
 }
 
 /// The control socket as the supervisor opened it: it stays open between two supervisors, so that
@@ -126,6 +132,7 @@ impl Deputy {
             door: None,
             crashes: VecDeque::new(),
             calm_until_ns: 0,
+            crashed: false,
         }
     }
 
@@ -145,6 +152,8 @@ impl Deputy {
             greeted: true,
             interest: EpollFlags::EPOLLIN,
             babble: 0,
+            heard_ns: 0,
+            doubted: false,
         });
         Ok(())
     }
@@ -229,6 +238,8 @@ impl Deputy {
             greeted: false,
             interest: EpollFlags::EPOLLIN,
             babble: 0,
+            heard_ns: now_ns,
+            doubted: true,
         })
     }
 
@@ -240,23 +251,18 @@ impl Deputy {
         let Ok(Some((status, _))) = sys::reap(alive.pid) else {
             return;
         };
-        let lived_ns = now_ns.saturating_sub(alive.started_ns);
         // A child that has not exec'ed yet has copies, which would keep them in there.
         let _ = epoll.delete(&alive.link);
         if let Some(pidfd) = &alive.pidfd {
             let _ = epoll.delete(pidfd);
         }
+        self.crashed = !done && is_crash(status);
+        if !done {
+            self.note_end(now_ns);
+        }
         self.alive = None;
         self.owed.clear();
         if !done {
-            if lived_ns >= CALM_NS {
-                self.calm_until_ns = now_ns;
-            }
-            if is_crash(status) {
-                self.crashes.truncate(CRASHES_MAX.saturating_sub(1));
-                self.crashes.push_front(now_ns);
-            }
-            self.plan_next(now_ns, lived_ns);
             let ms = self
                 .due_ns
                 .map_or(0, |due| due.saturating_sub(now_ns).div_ceil(MS));
@@ -265,6 +271,28 @@ impl Deputy {
                  the next supervisor starts in {ms} ms"
             ));
         }
+    }
+
+    /// It has ended and was not done.
+    fn note_end(&mut self, now_ns: u64) {
+        let Some(alive) = &self.alive else {
+            return;
+        };
+        // One that hung has not lived on with what it hung of.
+        let last_ns = if alive.doubted {
+            alive.heard_ns
+        } else {
+            now_ns
+        };
+        let lived_ns = last_ns.saturating_sub(alive.started_ns);
+        if lived_ns >= CALM_NS {
+            self.calm_until_ns = last_ns;
+        }
+        if self.crashed {
+            self.crashes.truncate(CRASHES_MAX.saturating_sub(1));
+            self.crashes.push_front(last_ns);
+        }
+        self.plan_next(now_ns, lived_ns);
     }
 
     fn plan_next(&mut self, now_ns: u64, lived_ns: u64) {
@@ -294,6 +322,33 @@ impl Deputy {
             let _ = kill(alive.pid, Signal::SIGKILL);
         }
         self.owed.clear();
+    }
+
+    /// It has said something.
+    pub fn heard(&mut self, now_ns: u64) {
+        if let Some(alive) = &mut self.alive {
+            alive.heard_ns = now_ns;
+            alive.doubted = false;
+        }
+    }
+
+    /// Whether it is still there.
+    pub fn ask(&mut self) {
+        self.owe(Owed::Record(FromKeeper::StillThere));
+        self.doubt();
+    }
+
+    /// It does not answer.
+    pub fn replace(&mut self) {
+        say("the supervisor does not serve any more; it is killed and replaced");
+        self.doubt();
+        self.hang_up();
+    }
+
+    fn doubt(&mut self) {
+        if let Some(alive) = &mut self.alive {
+            alive.doubted = true;
+        }
     }
 
     /// It has said something that can't be understood. Now and then that is dropped; who says nothing
@@ -392,6 +447,7 @@ impl Deputy {
             crashes: u32::try_from(self.crashes.len()).unwrap_or(u32::MAX),
             calm_until_ns: first.max(self.calm_until_ns),
             upgrade,
+            crashed: self.crashed,
         }));
         self.owed.extend(book.ids().map(Owed::Page));
         self.owed.push_back(Owed::Record(FromKeeper::EndOfBook));
@@ -487,5 +543,51 @@ fn send(
         Some(record) => fds::send(link, &record.encode(), &[]),
         // Forgotten meanwhile: nothing to say.
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000 * MS;
+
+    /// One that was started at 100 s and has said something 1 s later.
+    fn deputy() -> (Deputy, OwnedFd) {
+        let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        let mut deputy = Deputy::new(&[]);
+        deputy.pretend(ours.into(), &epoll).expect("a link");
+        if let Some(alive) = &mut deputy.alive {
+            alive.started_ns = 100 * S;
+        }
+        deputy.heard(101 * S);
+        (deputy, theirs.into())
+    }
+
+    fn crashes(deputy: &mut Deputy, now_ns: u64) {
+        deputy.crashed = true;
+        deputy.note_end(now_ns);
+    }
+
+    #[test]
+    fn one_that_dies_has_lived_until_then() {
+        let (mut deputy, _theirs) = deputy();
+        deputy.ask();
+        deputy.heard(106 * S);
+        crashes(&mut deputy, 120 * S);
+        assert_eq!(deputy.calm_until_ns, 120 * S);
+        assert_eq!(deputy.crashes, [120 * S]);
+    }
+
+    #[test]
+    fn one_that_hangs_has_not_lived_with_what_it_hangs_of() {
+        let (mut deputy, _theirs) = deputy();
+        deputy.ask();
+        deputy.heard(102 * S);
+        deputy.replace();
+        crashes(&mut deputy, 120 * S);
+        assert_eq!(deputy.calm_until_ns, 0);
+        assert_eq!(deputy.crashes, [102 * S]);
     }
 }

@@ -308,11 +308,8 @@ impl Keeper {
         let deputy = &self.deputy;
         match self.vigil.judge(now_ns, || deputy.is_waited_for()) {
             Verdict::Fine => {}
-            Verdict::Ask => self.deputy.owe(Owed::Record(FromKeeper::StillThere)),
-            Verdict::Replace => {
-                say("the supervisor does not serve any more; it is killed and replaced");
-                self.deputy.hang_up();
-            }
+            Verdict::Ask => self.deputy.ask(),
+            Verdict::Replace => self.deputy.replace(),
         }
     }
 
@@ -452,6 +449,7 @@ impl Keeper {
                     return false;
                 }
                 Ok(got) => {
+                    self.deputy.heard(clock::monotonic_ns());
                     let record = buffer.get(..got.bytes).and_then(ToKeeper::decode);
                     match record {
                         Some(record) if got.short => self.without_descriptors(&record),

@@ -6,7 +6,9 @@
 //! debug assertions are off wherever speed is wanted.
 //!
 //! A test names a directory in `OUTLAST_KILL_POINTS` and puts a file of the place's name there. The
-//! first process that comes to the place removes the file and dies.
+//! first process that comes to the place removes the file and dies. A file with something in it
+//! stays, and whoever comes there dies, until the test takes it away; with the word `hang` in it
+//! they stop there and do nothing more.
 
 #[cfg(debug_assertions)]
 pub fn kill_point(name: &str) {
@@ -22,12 +24,19 @@ pub fn kill_point_after(name: &str, part: impl FnOnce()) {
 
     static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| Some(std::env::var_os("OUTLAST_KILL_POINTS")?.into()));
-    if let Some(directory) = directory
-        && std::fs::remove_file(directory.join(name)).is_ok()
-    {
-        part();
-        let _ = kill(nix::unistd::getpid(), Signal::SIGKILL);
+    let Some(file) = directory.as_ref().map(|it| it.join(name)) else {
+        return;
+    };
+    match std::fs::read(&file).as_deref() {
+        Err(_) => return,
+        Ok(b"") if std::fs::remove_file(&file).is_err() => return,
+        Ok(b"hang") => loop {
+            std::thread::park();
+        },
+        Ok(_) => {}
     }
+    part();
+    let _ = kill(nix::unistd::getpid(), Signal::SIGKILL);
 }
 
 #[cfg(not(debug_assertions))]

@@ -51,6 +51,7 @@ impl Supervisor {
                 self.entrust(id);
             }
             News::Quarantined { id, print } => self.quarantined(id, print),
+            News::Tried => self.caution.have_read(self.now()),
             News::Explained {
                 id,
                 pid,
@@ -182,10 +183,14 @@ impl Supervisor {
         }
     }
 
-    /// All that is still to be read is what the keeper's book has told of.
+    /// All that is still to be read is what the keeper's book has told of, and there was nothing
+    /// wrong with it: what is wrong, the book does not say.
     pub fn only_rereads(&self) -> bool {
         let mut open = self.to_adopt.iter().chain(&self.adopting);
-        open.all(|id| self.places.get(id).is_none_or(|place| place.reread))
+        open.all(|id| {
+            let place = self.places.get(id);
+            place.is_none_or(|it| it.reread && !it.broken && it.suspicion.is_none())
+        })
     }
 
     fn opened(&mut self, id: ServiceId, opened: Result<Opened, OpenError>) {

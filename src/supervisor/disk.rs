@@ -49,7 +49,7 @@ pub enum Job {
     },
     /// Trust every definition; what was left unread is read when it is looked at next.
     Release,
-    /// Trust these, and read them.
+    /// Trust these, read them, and tell when that is done.
     Try {
         names: Vec<String>,
     },
@@ -113,6 +113,8 @@ pub enum News {
         id: ServiceId,
         print: u64,
     },
+    /// ... and those that were to be tried have been read.
+    Tried,
     Explained {
         id: ServiceId,
         pid: i32,

@@ -31,7 +31,8 @@ impl Supervisor {
                 // runsv knows no service.toml, and nobody could release anything from there.
                 if !self.settings.manner.is_runit() {
                     let (crashes, calm) = (welcome.crashes, welcome.calm_until_ns);
-                    self.caution = quarantine::Caution::after(crashes, calm, self.now());
+                    let (crashed, now) = (welcome.crashed, self.now());
+                    self.caution = quarantine::Caution::after(crashes, calm, crashed, now);
                 }
                 self.cgroups = cgroups::Cgroups::find(welcome.keeper);
                 if welcome.starts > 1 {
@@ -127,6 +128,7 @@ impl Supervisor {
         place.foreign = blob.foreign;
         place.restored = true;
         place.reread = true;
+        place.broken = blob.broken;
         place.blob = print_of(bytes);
         place.face = (!blob.face.is_plain()).then(|| Box::new(blob.face));
         self.runit.has_one();
@@ -409,7 +411,7 @@ pub fn key(id: ServiceId, role: Role) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::super::door::Ask;
     use super::super::link::KeeperLink;
     use super::super::standing::Face;
@@ -423,7 +425,7 @@ mod tests {
     const RUN: Key = Key { id: 1, role: 0 };
 
     /// A supervisor whose predecessor left one service, its run as the book says.
-    fn successor(
+    pub fn successor(
         dir: &std::path::Path,
         standing: Standing,
         snapshot: &str,
@@ -462,6 +464,7 @@ mod tests {
             },
             definition: None,
             suspicion: None,
+            broken: false,
             since: None,
             ended: 77,
             snapshot: serde_json::from_str::<Snapshot>(snapshot).expect("a snapshot"),
@@ -518,6 +521,25 @@ mod tests {
         let (supervisor, _keeper) = successor(dir.path(), Standing::Alive, r#"{"n":"web"}"#);
         let place = supervisor.places.get(&ServiceId(1)).expect("a place");
         assert_eq!(place.ended, 77);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_definition_is_told_once_it_has_been_looked_at_again() {
+        let suspicion = quarantine::Suspicion {
+            print: 7,
+            alone: 0,
+            tried: false,
+        };
+        for (broken, suspicion) in [(true, None), (false, Some(suspicion)), (false, None)] {
+            let dir = tempfile::tempdir().expect("dir");
+            let (mut supervisor, _keeper) =
+                successor(dir.path(), Standing::Alive, r#"{"n":"web"}"#);
+            let place = supervisor.places.get_mut(&ServiceId(1)).expect("a place");
+            (place.broken, place.suspicion) = (broken, suspicion);
+            supervisor.to_adopt.push_back(ServiceId(1));
+            let fine = !broken && suspicion.is_none();
+            assert_eq!(supervisor.only_rereads(), fine);
+        }
     }
 
     #[tokio::test]

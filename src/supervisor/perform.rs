@@ -191,6 +191,7 @@ impl Supervisor {
         let Some(place) = self.places.remove(&id) else {
             return;
         };
+        self.caution.forget(id);
         if self.settings.manner.is_runit() {
             return self.part(id, place);
         }

@@ -92,6 +92,8 @@ pub struct Place {
     pub quarantined: bool,
     /// ... or was, and has not been lived with since.
     pub suspicion: Option<Suspicion>,
+    /// There is something wrong with its definition, or was when it was last read.
+    pub broken: bool,
     /// A hash of the blob that the keeper has.
     pub blob: u64,
     /// A log service's definition, until its directory is open.

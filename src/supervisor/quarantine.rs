@@ -42,6 +42,8 @@ enum Trial {
     None,
     /// To be read as soon as the keeper knows.
     Marked(Vec<ServiceId>),
+    /// Given to be read.
+    Given(Vec<ServiceId>),
     /// Read, and lived with until then.
     Read(Vec<ServiceId>, u64),
 }
@@ -62,6 +64,8 @@ pub struct Caution {
     since_ns: u64,
     /// Until when all was calm; None when there is no reason to be careful.
     calm_until_ns: Option<u64>,
+    /// Our predecessor has crashed.
+    crashed: bool,
     begun: bool,
     /// Services that the first scan found, to be adopted with care. What comes later, comes to a
     /// supervisor that lives.
@@ -75,15 +79,16 @@ pub struct Caution {
 
 impl Default for Caution {
     fn default() -> Caution {
-        Caution::after(0, 0, Tick(0))
+        Caution::after(0, 0, false, Tick(0))
     }
 }
 
 impl Caution {
-    pub fn after(crashes: u32, calm_until_ns: u64, now: Tick) -> Caution {
+    pub fn after(crashes: u32, calm_until_ns: u64, crashed: bool, now: Tick) -> Caution {
         Caution {
             since_ns: now.0,
             calm_until_ns: (crashes >= CRASHES).then_some(calm_until_ns),
+            crashed,
             begun: false,
             about: BTreeSet::new(),
             waiting: BTreeMap::new(),
@@ -105,17 +110,17 @@ impl Caution {
         suspicion: Option<Suspicion>,
     ) -> Trust {
         let wary = self.about.remove(&id);
-        if let Some(suspicion) = suspicion {
-            return Trust::Quarantined(suspicion.print);
-        }
-        let (true, Some(calm_until_ns)) = (wary, self.calm_until_ns) else {
-            return Trust::Full;
-        };
-        match definition {
-            Some((print, since)) if since.saturating_add(LIVED_NS) <= calm_until_ns => {
+        let calm_until_ns = self.calm_until_ns.filter(|_| wary);
+        match (suspicion, calm_until_ns, definition) {
+            (None, None, _) => Trust::Full,
+            (Some(suspicion), None, _) => Trust::Quarantined(suspicion.print),
+            (None, Some(calm_until_ns), Some((print, since)))
+                if since.saturating_add(LIVED_NS) <= calm_until_ns =>
+            {
                 Trust::Only(print)
             }
-            Some(_) | None => Trust::None,
+            // What was left unread may have become something else that nobody has lived with.
+            (_, Some(_), _) => Trust::None,
         }
     }
 
@@ -135,11 +140,28 @@ impl Caution {
         self.waiting.remove(&id);
     }
 
+    /// There is no such service any more.
+    pub fn forget(&mut self, id: ServiceId) {
+        self.about.remove(&id);
+        self.waiting.remove(&id);
+        if let Trial::Marked(ids) | Trial::Given(ids) | Trial::Read(ids, _) = &mut self.trial {
+            ids.retain(|tried| *tried != id);
+        }
+    }
+
+    /// All that was given has been read, and whatever it says has been heard.
+    pub fn have_read(&mut self, now: Tick) {
+        self.trial = match std::mem::take(&mut self.trial) {
+            Trial::Given(ids) => Trial::Read(ids, now.0.saturating_add(LIVED_NS)),
+            other @ (Trial::None | Trial::Marked(_) | Trial::Read(..)) => other,
+        };
+    }
+
     fn due_ns(&self) -> Option<u64> {
         match &self.trial {
             Trial::None => self.waiting.values().min().copied(),
-            // The keeper's link wakes us.
-            Trial::Marked(_) => None,
+            // The keeper's link wakes us, or the disk thread.
+            Trial::Marked(_) | Trial::Given(_) => None,
             Trial::Read(_, until_ns) => Some(*until_ns),
         }
     }
@@ -158,14 +180,16 @@ impl Caution {
                 Some(Step::Mark(ids))
             }
             Trial::Marked(ids) if told => {
-                self.trial = Trial::Read(ids.clone(), now_ns.saturating_add(LIVED_NS));
+                self.trial = Trial::Given(ids.clone());
                 Some(Step::Read(ids))
             }
             Trial::Read(ids, until_ns) if until_ns <= now_ns => {
-                self.together = self.together.saturating_mul(2);
+                if !ids.is_empty() {
+                    self.together = self.together.saturating_mul(2);
+                }
                 Some(Step::Clear(ids))
             }
-            not_yet @ (Trial::Marked(_) | Trial::Read(..)) => {
+            not_yet @ (Trial::Marked(_) | Trial::Given(_) | Trial::Read(..)) => {
                 self.trial = not_yet;
                 None
             }
@@ -176,7 +200,7 @@ impl Caution {
     fn call_off(&mut self) -> Vec<ServiceId> {
         match std::mem::take(&mut self.trial) {
             Trial::None => Vec::new(),
-            Trial::Marked(ids) | Trial::Read(ids, _) => ids,
+            Trial::Marked(ids) | Trial::Given(ids) | Trial::Read(ids, _) => ids,
         }
     }
 }
@@ -196,9 +220,13 @@ impl Supervisor {
         if new {
             place.definition = Some((print, now.0));
         }
+        #[cfg(debug_assertions)]
+        let point = format!("lives-with-{}", place.name);
         if std::mem::replace(&mut place.suspicion, suspicion) != suspicion || new {
             self.entrust(id);
         }
+        #[cfg(debug_assertions)]
+        crate::os::kill_point(&point);
     }
 
     /// Left unread as it is now.
@@ -207,6 +235,8 @@ impl Supervisor {
             return;
         };
         place.quarantined = true;
+        // Whoever reads it next has not lived with it before.
+        place.definition = None;
         let suspicion = place.suspicion.filter(|it| it.print == print);
         let suspicion = suspicion.unwrap_or(Suspicion {
             print,
@@ -230,7 +260,7 @@ impl Supervisor {
         self.queue.push_back((id, Event::Invalid(reason)));
     }
 
-    /// After the book: whom our predecessor may have died of. The keeper knows it before anything is
+    /// After the book: whom our predecessor may have died of, unless somebody has ended it. The keeper knows it before anything is
     /// read.
     pub fn weigh_suspicions(&mut self) {
         let tried: Vec<ServiceId> = self
@@ -242,14 +272,17 @@ impl Supervisor {
         if tried.is_empty() {
             return;
         }
-        self.caution.died_of(tried.len());
+        let died = self.caution.crashed;
+        if died {
+            self.caution.died_of(tried.len());
+        }
         for id in &tried {
             let Some(place) = self.places.get_mut(id) else {
                 continue;
             };
             if let Some(suspicion) = &mut place.suspicion {
                 suspicion.tried = false;
-                if let [_] = tried.as_slice() {
+                if died && let [_] = tried.as_slice() {
                     suspicion.alone = suspicion.alone.saturating_add(1);
                     tracing::error!(
                         service = &*place.name,
@@ -278,7 +311,7 @@ impl Supervisor {
             match step {
                 Step::Mark(ids) => self.set_tried(&ids, true),
                 Step::Clear(ids) => {
-                    tracing::info!("in force again: {}", self.names(&ids).join(", "));
+                    self.tell_names("in force again", &ids);
                     for id in ids {
                         if let Some(place) = self.places.get_mut(&id) {
                             place.suspicion = None;
@@ -287,11 +320,18 @@ impl Supervisor {
                     }
                 }
                 Step::Read(ids) => {
+                    self.tell_names("reading again what was left unread", &ids);
                     let names = self.names(&ids);
-                    tracing::info!("reading again what was left unread: {}", names.join(", "));
                     self.disk.give(Job::Try { names });
                 }
             }
+        }
+    }
+
+    fn tell_names(&self, what: &str, ids: &[ServiceId]) {
+        let names = self.names(ids);
+        if !names.is_empty() {
+            tracing::info!("{what}: {}", names.join(", "));
         }
     }
 
@@ -319,7 +359,9 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hear::tests::successor;
     use super::*;
+    use crate::ipc::wire::Standing;
 
     const ID: ServiceId = ServiceId(1);
     const NEW: Suspicion = Suspicion {
@@ -328,8 +370,10 @@ mod tests {
         tried: false,
     };
 
+    const WEB: &str = r#"{"n":"web"}"#;
+
     fn trust(crashes: u32, definition: Option<(u64, u64)>) -> Trust {
-        let mut caution = Caution::after(crashes, 2 * LIVED_NS, Tick(0));
+        let mut caution = Caution::after(crashes, 2 * LIVED_NS, true, Tick(0));
         if caution.begins() {
             caution.about.insert(ID);
         }
@@ -347,21 +391,31 @@ mod tests {
 
     #[test]
     fn what_comes_after_the_first_scan_is_trusted() {
-        let mut caution = Caution::after(9, 0, Tick(0));
+        let mut caution = Caution::after(9, 0, true, Tick(0));
         assert!(caution.begins());
         assert_eq!(caution.trust(ID, None, None), Trust::Full);
     }
 
     #[test]
     fn what_a_predecessor_left_unread_stays_unread_without_further_crashes() {
-        let mut caution = Caution::after(0, 0, Tick(0));
+        let mut caution = Caution::after(0, 0, false, Tick(0));
         let trust = caution.trust(ID, Some((7, 0)), Some(NEW));
         assert_eq!(trust, Trust::Quarantined(7));
     }
 
+    #[test]
+    fn what_was_left_unread_stays_so_after_crashes_whatever_it_has_become() {
+        let mut caution = Caution::after(3, u64::MAX, true, Tick(0));
+        assert!(caution.begins());
+        caution.about.insert(ID);
+        let mut trust = caution.trust(ID, Some((8, 0)), Some(NEW));
+        assert!(trust.shuns(8));
+        assert!(!trust.shuns(9), "it changes under a supervisor that lives");
+    }
+
     /// A supervisor that was started just now, and what it leaves unread.
     fn careful(services: &[(u32, u8)]) -> Caution {
-        let mut caution = Caution::after(3, 0, Tick(0));
+        let mut caution = Caution::after(3, 0, true, Tick(0));
         for (id, alone) in services {
             let suspicion = Suspicion {
                 alone: *alone,
@@ -387,6 +441,13 @@ mod tests {
         assert_eq!(caution.step(now, false), None);
         assert_eq!(caution.due_ns(), None, "the keeper's link wakes");
         assert_eq!(caution.step(now, true), Some(Step::Read(both.clone())));
+        // A slow disk.
+        assert_eq!(
+            (caution.step(u64::MAX, true), caution.due_ns()),
+            (None, None)
+        );
+        let now = now + 9 * LIVED_NS;
+        caution.have_read(Tick(now));
         let lived = now + LIVED_NS;
         assert_eq!(caution.due_ns(), Some(lived));
         assert_eq!(caution.step(lived - 1, true), None);
@@ -400,6 +461,7 @@ mod tests {
             return Vec::new();
         };
         assert_eq!(caution.step(now, true), Some(Step::Read(marked.clone())));
+        caution.have_read(Tick(now));
         marked
     }
 
@@ -441,6 +503,49 @@ mod tests {
             (caution.due_ns(), caution.step(u64::MAX, true)),
             (None, None)
         );
+    }
+
+    #[test]
+    fn what_is_gone_is_not_tried_and_takes_nobodys_place() {
+        let mut caution = careful(&[(1, 0), (2, 0), (3, 0)]);
+        caution.died_of(2);
+        caution.forget(ID);
+        assert_eq!(tries(&mut caution, WELL_NS), ids(&[2]));
+        caution.forget(ServiceId(2));
+        let lived = WELL_NS + LIVED_NS;
+        assert_eq!(caution.step(lived, true), Some(Step::Clear(Vec::new())));
+        assert_eq!(tries(&mut caution, lived), ids(&[3]));
+    }
+
+    /// Whoever reads it next may have been told to by somebody, and dies of it all the same.
+    #[tokio::test]
+    async fn a_definition_that_was_left_unread_has_not_been_lived_with() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (mut supervisor, _keeper) = successor(dir.path(), Standing::Alive, WEB);
+        let lived = |of: &Supervisor| of.places.get(&ID).and_then(|place| place.definition);
+        supervisor.lives_with(ID, 7);
+        let before = lived(&supervisor).expect("in force");
+        supervisor.quarantined(ID, 7);
+        supervisor.lives_with(ID, 7);
+        let after = lived(&supervisor).expect("in force");
+        assert_eq!(after.0, 7);
+        assert!(after.1 > before.1, "{after:?} {before:?}");
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_somebody_ends_has_not_died_of_what_it_tried() {
+        for crashed in [false, true] {
+            let dir = tempfile::tempdir().expect("dir");
+            let (mut supervisor, _keeper) = successor(dir.path(), Standing::Alive, WEB);
+            supervisor.caution = Caution::after(1, 0, crashed, Tick(0));
+            let suspicion = Suspicion { tried: true, ..NEW };
+            let place = supervisor.places.get_mut(&ID).expect("a place");
+            place.suspicion = Some(suspicion);
+            supervisor.weigh_suspicions();
+            let place = supervisor.places.get(&ID).expect("a place");
+            let alone = u8::from(crashed);
+            assert_eq!(place.suspicion, Some(Suspicion { alone, ..NEW }));
+        }
     }
 
     /// One bad definition among many is found, and all others are read, within a few crashes.

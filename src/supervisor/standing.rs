@@ -31,6 +31,9 @@ pub struct Blob {
     /// Why that is left unread.
     #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<Suspicion>,
+    /// There is something wrong with its definition; what, a successor finds again.
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    pub broken: bool,
     /// The time in `status`: a tick, and what the wall's clock showed then (nanoseconds both).
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub since: Option<(u64, u64)>,
@@ -103,6 +106,8 @@ impl Supervisor {
             return;
         };
         place.dated(view.runit().since);
+        // One that is not read again yet is as a predecessor knew it.
+        place.broken = view.invalid.is_some() || place.reread && place.broken;
         let blob = Blob {
             name: place.name.to_string(),
             main: place.main.map(|main| main.0),
@@ -111,6 +116,7 @@ impl Supervisor {
             foreign: place.foreign,
             definition: place.definition,
             suspicion: place.suspicion,
+            broken: place.broken,
             since: place.since,
             ended: place.ended,
             starts: place.starts(),
@@ -221,6 +227,7 @@ mod tests {
                 alone: u8::MAX,
                 tried: false,
             }),
+            broken: true,
             since: Some((most, most)),
             ended: most,
             starts: (0..4).map(|role| (role, i32::MAX, most)).collect(),

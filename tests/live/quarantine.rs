@@ -4,7 +4,11 @@ use super::world::{BINARY, World, eventually, kill, lives};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb};
 use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// Three services: one that was lived with, one that has changed since and one that is new, each
 /// with its process, and three crashes.
@@ -35,19 +39,16 @@ fn replaced(world: &World, name: &str) {
     world.must(Verb::Cont, &[name]);
 }
 
-/// It was left unread; its process. On a busy machine it may be in force again by now.
+/// It was left unread, and whoever asks first is told so; its process. On a busy machine it may be
+/// read again by now, and then that was told.
 fn quarantined(world: &World, name: &str) -> Option<i32> {
-    eventually("it is told", || {
-        let said = world.said();
-        let mut lines = said.lines();
-        let words = "quarantined: the supervisor crashed 3 times";
-        let told = lines.any(|line| line.starts_with(name) && line.contains(words));
-        told.then_some(())
-    });
     let shown = world.show(name);
-    if let Some(problem) = shown.problem {
-        assert_eq!(problem.code, "quarantined", "{problem:?}");
-        assert!(problem.message.contains("crashed 3 times"), "{problem:?}");
+    match shown.problem {
+        Some(problem) => {
+            assert_eq!(problem.code, "quarantined", "{problem:?}");
+            assert!(problem.message.contains("crashed 3 times"), "{problem:?}");
+        }
+        None => told(world, ["reading again what was left unread", name], 1),
     }
     shown.pid
 }
@@ -138,48 +139,91 @@ fn a_supervisor_that_somebody_ends_has_not_crashed() {
     assert!(!world.said().contains("quarantined"), "{}", world.said());
 }
 
-/// The supervisor dies whenever it reads this definition.
-#[test]
-fn the_definition_that_is_to_blame_is_found_and_only_that_one_stays_unread() {
+/// A supervisor with a point at which all of them die, or hang, while the file is there.
+fn with_lasting(point: &str, what: &str) -> (World, PathBuf) {
     let mut world = World::quiet();
     fs::create_dir(world.path("points")).expect("a directory");
     let mut command = Command::new(BINARY);
     command.env("OUTLAST_KILL_POINTS", world.path("points"));
     world.supervise_as(command, &[]);
-    let point = world.path("points/read-poison");
-    // A point is used up by a death.
-    let again = || {
-        if !point.exists() {
-            fs::write(&point, "").expect("a kill point");
-        }
-    };
-    again();
+    let point = world.path("points").join(point);
+    fs::write(&point, what).expect("a kill point");
+    (world, point)
+}
+
+/// So often it has been told by now.
+fn times(world: &World, words: [&str; 2]) -> usize {
+    let said = world.said();
+    let lines = said.lines();
+    lines
+        .filter(|line| words.iter().all(|words| line.contains(words)))
+        .count()
+}
+
+fn told(world: &World, words: [&str; 2], at_least: usize) {
+    eventually(&format!("{words:?} is told"), || {
+        (times(world, words) >= at_least).then_some(())
+    });
+}
+
+/// The supervisor dies whenever it reads this definition, whatever it says.
+#[test]
+fn the_definition_that_is_to_blame_is_found_and_only_that_one_stays_unread() {
+    let (world, point) = with_lasting("read-poison", "die");
     for name in ["apples", "bread", "poison", "water"] {
         world.run(name, "exec sleep 1000");
     }
-    let told = |words: &str, times: usize| {
-        eventually(words, || {
-            again();
-            let said = world.said();
-            let mut lines = said.lines().filter(|line| line.contains(words));
-            lines.nth(times - 1).map(str::to_owned)
-        })
-    };
     for times in 1..=3 {
-        told("reading again what was left unread", times);
+        told(&world, ["reading again what was left unread", ""], times);
     }
-    let blamed = told("crashed when it read this definition", 1);
-    assert!(blamed.contains("poison"), "{blamed}");
-    for name in ["apples", "bread", "water"] {
-        let service = world.until(name, "up", |service| {
-            again();
-            service.state == State::Up && service.problem.is_none()
-        });
-        assert!(service.pid.is_some());
-    }
-    assert!(told("(1x)", 1).starts_with("poison"));
-    let _ = fs::remove_file(&point);
+    told(
+        &world,
+        ["poison", "crashed when it read this definition"],
+        1,
+    );
+    told(&world, ["poison", "(1x)"], 1);
+    // Somebody mends it, and it is no better.
+    let quarantined = ["poison", "quarantined: the supervisor crashed 3 times"];
+    let before = times(&world, quarantined);
     let definition = world.path("services/poison/service.toml");
     fs::write(definition, "description = \"mended\"\n").expect("mended");
-    world.until_up("poison");
+    told(&world, quarantined, before + 1);
+    fs::remove_file(point).expect("a kill point");
+    for name in ["apples", "bread", "water", "poison"] {
+        world.until(name, "up", |service| {
+            service.state == State::Up && service.problem.is_none()
+        });
+    }
+    let poison = world.show("poison");
+    assert_eq!(poison.description.as_deref(), Some("mended"));
+}
+
+/// Somebody has to wait for a supervisor that hangs, or nobody notices.
+fn knock(world: &World) {
+    if let Ok(stream) = UnixStream::connect(world.socket()) {
+        let patience = Some(Duration::from_secs(1));
+        stream.set_read_timeout(patience).expect("timeout");
+        let _ = (&stream).read(&mut [0]);
+    }
+}
+
+/// It ends long after it has read the definition, and has not lived with it all the same.
+#[test]
+fn a_definition_that_the_supervisor_hangs_of_is_quarantined_as_well() {
+    let (world, point) = with_lasting("lives-with-glue", "hang");
+    world.run("web", "exec sleep 1000");
+    let web = world.until_up("web");
+    world.until_trusted();
+    world.run("glue", "exec sleep 1000");
+    for times in 1..=3 {
+        eventually("it is replaced", || {
+            knock(&world);
+            let words = ["the supervisor does not serve any more", ""];
+            (self::times(&world, words) >= times).then_some(())
+        });
+    }
+    told(&world, ["glue", "quarantined: the supervisor crashed"], 1);
+    fs::remove_file(point).expect("a kill point");
+    world.until_up("glue");
+    assert_eq!(world.until_up("web"), web);
 }

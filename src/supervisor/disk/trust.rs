@@ -4,6 +4,7 @@
 //! some crashes only what a supervisor has lived with for a while is read; the rest is not even
 //! opened by the parser, until it changes or somebody asks for it.
 
+use super::News;
 use super::hand::Hand;
 
 /// What is known of a definition when its directory is adopted.
@@ -47,6 +48,7 @@ impl Hand {
             }
             self.read(name, true);
         }
+        self.say(News::Tried);
     }
 }
 
