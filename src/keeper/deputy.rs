@@ -6,7 +6,7 @@
 use super::book::Book;
 use super::spawn::Workshop;
 use super::{Source, WAITING_MAX, say};
-use crate::ipc::wire::ledger::Outcome;
+use crate::ipc::wire::ledger::{self, Outcome};
 use crate::ipc::wire::{FromKeeper, Key, VERSION, Welcome};
 use crate::os::{fds, kill_point};
 use crate::sys;
@@ -367,15 +367,18 @@ impl Deputy {
     }
 
     /// Starts, delay and ends, for a keeper that comes after us.
-    pub fn history(&self) -> (u32, u64, Vec<u64>) {
-        let crashes = self.crashes.iter().copied().collect();
-        (self.starts, self.delay_ns, crashes)
+    pub fn history(&self, keeper: &mut ledger::Keeper) {
+        keeper.starts = self.starts;
+        keeper.delay_ns = self.delay_ns;
+        keeper.crashes = self.crashes.iter().copied().collect();
+        keeper.calm_until_ns = self.calm_until_ns;
     }
 
-    pub fn resume(&mut self, starts: u32, delay_ns: u64, crashes: Vec<u64>) {
-        self.starts = starts;
-        self.delay_ns = delay_ns;
-        self.crashes = crashes.into();
+    pub fn resume(&mut self, keeper: ledger::Keeper) {
+        self.starts = keeper.starts;
+        self.delay_ns = keeper.delay_ns;
+        self.crashes = keeper.crashes.into();
+        self.calm_until_ns = keeper.calm_until_ns;
     }
 
     pub fn door(&self) -> Option<(BorrowedFd<'_>, u64, u64)> {

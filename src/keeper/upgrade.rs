@@ -112,9 +112,8 @@ impl Keeper {
         self.untold_signals |= keeper.untold_signals;
         self.ending = keeper.ending;
         self.outcome = keeper.outcome;
-        self.workshop.resume(keeper.nofile, keeper.oom);
-        self.deputy
-            .resume(keeper.starts, keeper.delay_ns, keeper.crashes);
+        self.workshop.resume(keeper.nofile, keeper.oom.clone());
+        self.deputy.resume(keeper);
         if let Some(door) = ledger.door
             && let Some(socket) = fds::inherited(door.fd)
         {
@@ -124,7 +123,7 @@ impl Keeper {
         kill_point("book-taken-over");
         // Whoever ended while nobody listened for signals.
         self.sweep_due = true;
-        self.trial = (keeper.outcome == Outcome::Done).then(|| Trial {
+        self.trial = (self.outcome == Outcome::Done).then(|| Trial {
             old,
             until_ns: now_ns.saturating_add(TRIAL_NS),
         });
@@ -143,19 +142,18 @@ impl Keeper {
     }
 
     pub fn ledger(&self, outcome: Outcome) -> Ledger {
-        let (starts, delay_ns, crashes) = self.deputy.history();
         let (nofile, oom) = self.workshop.services();
+        let mut keeper = ledger::Keeper {
+            untold_signals: self.untold_signals,
+            ending: self.ending,
+            nofile,
+            oom,
+            outcome,
+            ..ledger::Keeper::default()
+        };
+        self.deputy.history(&mut keeper);
         Ledger {
-            keeper: ledger::Keeper {
-                untold_signals: self.untold_signals,
-                ending: self.ending,
-                nofile,
-                oom,
-                starts,
-                delay_ns,
-                crashes,
-                outcome,
-            },
+            keeper,
             door: self.deputy.door().map(|(fd, dev, ino)| ledger::Door {
                 fd: fd.as_raw_fd(),
                 dev,

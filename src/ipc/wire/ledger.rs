@@ -62,6 +62,8 @@ pub struct Keeper {
     pub delay_ns: u64,
     pub crashes: Vec<u64>,
     pub outcome: Outcome,
+    /// When the last supervisor ended that had lived for a while. Appended later.
+    pub calm_until_ns: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,7 +232,8 @@ impl Keeper {
         }
         let ending = self.ending.unwrap_or_default();
         let writer = writer.u8(outcome).i32(errno);
-        writer.u8(ending.code).u64(ending.until_ns)
+        let writer = writer.u8(ending.code).u64(ending.until_ns);
+        writer.u64(self.calm_until_ns)
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Keeper> {
@@ -252,11 +255,14 @@ impl Keeper {
                 crashes
             },
             outcome: Outcome::from_numbers(reader.u8()?, reader.i32()?),
+            calm_until_ns: 0,
         };
-        keeper.ending = ends.then(|| Ending {
+        let ending = Ending {
             code: reader.u8().unwrap_or(0),
             until_ns: reader.u64().unwrap_or(0),
-        });
+        };
+        keeper.ending = ends.then_some(ending);
+        keeper.calm_until_ns = reader.u64().unwrap_or(0);
         Some(keeper)
     }
 }

@@ -78,6 +78,7 @@ fn ledger() -> impl Strategy<Value = Ledger> {
                 delay_ns: 100,
                 crashes,
                 outcome: Outcome::Refused(13),
+                calm_until_ns: untold_signals.rotate_left(7),
             },
             door: Some(Door {
                 fd: 9,
@@ -181,6 +182,7 @@ fn more_than_can_be_handed_on_is_cut_or_refused_when_it_is_read() {
     let keeper = Keeper::read(&mut Reader(&bytes)).unwrap();
     assert_eq!(keeper.oom, &long[1..]);
     assert_eq!(keeper.crashes, (0..16).collect::<Vec<u64>>());
+    assert_eq!((keeper.ending, keeper.calm_until_ns), (None, 0), "not told");
     let entry = |blob: usize, processes: u8| {
         let writer = Writer(Vec::new()).u32(1).bytes(&vec![7; blob], usize::MAX);
         let mut writer = writer.u8(0).u8(processes);
