@@ -84,7 +84,8 @@ struct Alive {
     babble: u32,
     /// When we last heard of it; its start at first.
     heard_ns: u64,
-    /// It owes us an answer or its hello: whether it has lived since then is not known.
+    /// It did not answer, or has not said hello: whether it has lived since then is not known. One that
+    /// dies while it is being asked has.
     doubted: bool,
 }
 
@@ -335,20 +336,15 @@ impl Deputy {
     /// Whether it is still there.
     pub fn ask(&mut self) {
         self.owe(Owed::Record(FromKeeper::StillThere));
-        self.doubt();
     }
 
     /// It does not answer.
     pub fn replace(&mut self) {
         say("the supervisor does not serve any more; it is killed and replaced");
-        self.doubt();
-        self.hang_up();
-    }
-
-    fn doubt(&mut self) {
         if let Some(alive) = &mut self.alive {
             alive.doubted = true;
         }
+        self.hang_up();
     }
 
     /// It has said something that can't be understood. Now and then that is dropped; who says nothing
@@ -578,6 +574,7 @@ mod tests {
         let (mut deputy, _theirs) = deputy();
         deputy.ask();
         deputy.heard(106 * S);
+        deputy.ask();
         crashes(&mut deputy, 120 * S);
         assert_eq!(deputy.calm_until_ns, 120 * S);
         assert_eq!(deputy.crashes, [120 * S]);
