@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Kills of an ordinary test run, and those that one world takes: the keeper waits longer after
@@ -49,6 +49,28 @@ impl Dice {
 
 pub fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What dice are thrown with; another one each time, unless somebody wants the same again.
+pub fn seed() -> u64 {
+    number_from("OUTLAST_CHAOS_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        u64::from(now.expect("a clock").subsec_nanos())
+    })
+}
+
+/// Tests of one kind, so many of them beside each other.
+pub fn in_turn<T: Sync>(beside: usize, all: &[T], one: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..beside {
+            scope.spawn(|| {
+                while let Some(each) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    one(each);
+                }
+            });
+        }
+    });
 }
 
 fn inhabited() -> (World, BTreeMap<String, i32>) {
@@ -274,26 +296,13 @@ fn one_world(seed: u64, deaths: &[Death]) {
 #[test]
 fn the_supervisor_may_die_at_any_moment() {
     let kills = number_from("OUTLAST_CHAOS_KILLS").unwrap_or(KILLS);
-    let seed = number_from("OUTLAST_CHAOS_SEED").unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        u64::from(now.expect("a clock").subsec_nanos())
-    });
+    let seed = seed();
     println!("{kills} kills; again: OUTLAST_CHAOS_SEED={seed}");
     let worlds = kills.div_ceil(KILLS_PER_WORLD as u64);
-    let next = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..WORLDS {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= worlds {
-                        return;
-                    }
-                    let seed = (seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    one_world(seed, &[Death::Chance; KILLS_PER_WORLD - 1]);
-                }
-            });
-        }
+    let numbers: Vec<u64> = (0..worlds).collect();
+    in_turn(WORLDS, &numbers, |number| {
+        let seed = (seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        one_world(seed, &[Death::Chance; KILLS_PER_WORLD - 1]);
     });
 }
 
@@ -314,21 +323,9 @@ fn the_supervisor_may_die_at_each_of_its_kill_points() {
     if !super::points::has_points() {
         return;
     }
-    let next = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..WORLDS {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(points) = POINTS.get(number as usize) else {
-                        return;
-                    };
-                    let deaths: Vec<Death> =
-                        points.iter().map(|point| Death::Point(point)).collect();
-                    one_world(number + 1, &deaths);
-                }
-            });
-        }
+    in_turn(WORLDS, POINTS, |points| {
+        let deaths: Vec<Death> = points.iter().map(|point| Death::Point(point)).collect();
+        one_world(points.concat().len() as u64, &deaths);
     });
 }
 

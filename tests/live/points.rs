@@ -1,9 +1,9 @@
 //! Keeper and scribe die at each of their kill points (`os::kill_point`), where a death would be
 //! worst; the supervisor does in `chaos`.
 
-use super::chaos::{self, Dice};
+use super::chaos::{self, Dice, in_turn};
 use super::keeperless::{doubled, part};
-use super::scribe::WRITERS;
+use super::scribe::{WRITERS, every_line_is_there};
 use super::upgrade::gaps;
 use super::world::{BINARY, World, eventually, kill, lives};
 use nix::sys::signal::Signal;
@@ -11,7 +11,6 @@ use outlast::ipc::control::{State, Verb, Want};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What makes a keeper come to a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +79,6 @@ pub fn has_points() -> bool {
         println!("skipped: needs a build with debug assertions, as no release has kill points");
     }
     cfg!(debug_assertions)
-}
-
-fn in_turn<T: Sync>(all: &[T], one: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..WORLDS {
-            scope.spawn(|| {
-                while let Some(each) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    one(each);
-                }
-            });
-        }
-    });
 }
 
 fn client(world: &World, args: &[&str]) -> Child {
@@ -170,7 +156,9 @@ echo $$ >pid; echo $$ >>starts";
 #[test]
 fn the_keeper_may_die_at_each_of_its_kill_points() {
     if has_points() {
-        in_turn(KEEPERS, |(point, cause)| the_keeper_dies_at(point, *cause));
+        in_turn(WORLDS, KEEPERS, |(point, cause)| {
+            the_keeper_dies_at(point, *cause)
+        });
     }
 }
 
@@ -195,23 +183,14 @@ fn the_scribe_dies_at(points: &[&str]) {
         });
         Dice::new(point.len() as u64).pause(50);
     }
-    world.must(Verb::Stop, &["*"]);
-    assert_eq!(world.end(), Some(0), "{}", world.said());
-    let complaints: Vec<String> = WRITERS
-        .iter()
-        .filter_map(|writer| writer.complaint(&world))
-        .collect();
-    assert!(
-        complaints.is_empty(),
-        "{points:?}: {complaints:#?}\n{}",
-        world.said()
-    );
+    println!("{points:?}");
+    every_line_is_there(&mut world);
 }
 
 #[test]
 fn the_scribe_may_die_at_each_of_its_kill_points() {
     if has_points() {
-        in_turn(SCRIBES, |points| the_scribe_dies_at(points));
+        in_turn(WORLDS, SCRIBES, |points| the_scribe_dies_at(points));
     }
 }
 

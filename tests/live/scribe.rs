@@ -4,7 +4,7 @@
 //! `OUTLAST_SCRIBE_KILLS=1000 cargo test --release live::scribe` takes longer,
 //! `OUTLAST_CHAOS_SEED=7` throws the same dice again (the moments still depend on the machine).
 
-use super::chaos::{Dice, number_from};
+use super::chaos::{self, Dice, in_turn, number_from};
 use super::world::{BINARY, World, eventually, kill, lives};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
@@ -17,7 +17,6 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Kills of an ordinary test run, and those that one world takes: the supervisor waits longer after
 /// each one.
@@ -122,6 +121,17 @@ pub fn whole_log(dir: &Path) -> Vec<u8> {
         .collect()
 }
 
+/// Ends a world of all `WRITERS` and reads what they have written.
+pub fn every_line_is_there(world: &mut World) {
+    world.must(Verb::Stop, &["*"]);
+    assert_eq!(world.end(), Some(0), "{}", world.said());
+    let complaints: Vec<String> = WRITERS
+        .iter()
+        .filter_map(|writer| writer.complaint(world))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}\n{}", world.said());
+}
+
 fn kill_scribe(world: &World, dice: &mut Dice) {
     let scribe = world.part("outlast-scribe");
     dice.pause(250);
@@ -141,13 +151,7 @@ fn one_world(seed: u64) {
     for _ in 0..KILLS_PER_WORLD {
         kill_scribe(&world, &mut dice);
     }
-    world.must(Verb::Stop, &["*"]);
-    assert_eq!(world.end(), Some(0), "{}", world.said());
-    let complaints: Vec<String> = WRITERS
-        .iter()
-        .filter_map(|writer| writer.complaint(&world))
-        .collect();
-    assert!(complaints.is_empty(), "{complaints:#?}\n{}", world.said());
+    every_line_is_there(&mut world);
     assert!(
         !world.said().contains("could not be written"),
         "{}",
@@ -158,25 +162,12 @@ fn one_world(seed: u64) {
 #[test]
 fn the_scribe_may_be_killed_at_any_moment_and_every_line_is_there_once() {
     let kills = number_from("OUTLAST_SCRIBE_KILLS").unwrap_or(KILLS);
-    let seed = number_from("OUTLAST_CHAOS_SEED").unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        u64::from(now.expect("a clock").subsec_nanos())
-    });
+    let seed = chaos::seed();
     println!("{kills} kills; again: OUTLAST_CHAOS_SEED={seed}");
     let worlds = kills.div_ceil(KILLS_PER_WORLD);
-    let next = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..WORLDS {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= worlds {
-                        return;
-                    }
-                    one_world((seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                }
-            });
-        }
+    let numbers: Vec<u64> = (0..worlds).collect();
+    in_turn(WORLDS, &numbers, |number| {
+        one_world((seed + number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     });
 }
 
@@ -199,13 +190,7 @@ fn scribe_and_supervisor_may_be_killed_together() {
             (world.part("outlast-scribe") != scribe).then_some(())
         });
     }
-    world.must(Verb::Stop, &["*"]);
-    assert_eq!(world.end(), Some(0), "{}", world.said());
-    let complaints: Vec<String> = WRITERS
-        .iter()
-        .filter_map(|writer| writer.complaint(&world))
-        .collect();
-    assert!(complaints.is_empty(), "{complaints:#?}\n{}", world.said());
+    every_line_is_there(&mut world);
 }
 
 #[test]
