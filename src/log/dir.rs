@@ -242,7 +242,7 @@ pub fn rename_current(path: &Path, olds: &[Old], kind: Kind, now: Duration) -> i
         at: next_time(olds, now),
         kind,
     };
-    // No other process makes such names: we hold the lock and have just seen all of them.
+    // No other process makes such names: we hold the lock, and `olds` has the newest of them.
     fs::rename(path.join("current"), path.join(old.name()))?;
     Ok(old)
 }
