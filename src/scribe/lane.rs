@@ -12,7 +12,7 @@ use crate::log::engine::Desk;
 pub use crate::log::engine::End;
 use crate::log::settings::Settings;
 use crate::os::fds::SharedBytes;
-use crate::os::{clock, give_back_memory};
+use crate::os::{clock, give_back_memory, let_go_of_program};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::cmp::Reverse;
@@ -29,8 +29,8 @@ const READ_BYTES: usize = STAGING_BYTES;
 const CAUTIOUS_BYTES: usize = 4096;
 /// Logs looked at between two looks at the messages.
 const EVENTS_MAX: usize = 64;
-/// So many logs opened in one go are worth giving back the memory that it took.
-const BURST: usize = 32;
+/// After the last log was opened, in ns: what that took is given back then, once.
+const CALM_NS: u64 = 1_000_000_000;
 /// The bell, among the ids of logs.
 const BELL: u64 = u64::MAX;
 
@@ -121,8 +121,8 @@ struct Lane {
     slots: HashMap<u32, Box<Slot>>,
     /// Attached and not opened: done when there is nothing else to do.
     unopened: VecDeque<u32>,
-    /// How many were opened since memory was given back.
-    burst: usize,
+    /// When the last was opened, until memory is given back.
+    opened_at: Option<u64>,
     leaving: Option<(End, u64)>,
 }
 
@@ -158,7 +158,7 @@ pub fn start(
         inbox,
         slots: HashMap::new(),
         unopened: VecDeque::new(),
-        burst: 0,
+        opened_at: None,
         leaving: None,
     };
     std::thread::Builder::new()
@@ -192,16 +192,29 @@ impl Lane {
                 && let Some(id) = self.unopened.pop_front()
             {
                 self.with(id, Slot::open);
-                self.burst += 1;
-                if self.unopened.is_empty() && self.burst >= BURST {
-                    self.burst = 0;
-                    give_back_memory();
-                }
+                self.opened_at = Some(clock::monotonic_ns());
             }
+            self.give_back();
             if self.leave() {
                 return;
             }
         }
+    }
+
+    /// Memory, when the last of new logs has been open for a while.
+    fn give_back(&mut self) {
+        if self
+            .calm_due()
+            .is_some_and(|at| at <= clock::monotonic_ns())
+        {
+            self.opened_at = None;
+            give_back_memory();
+            let_go_of_program();
+        }
+    }
+
+    fn calm_due(&self) -> Option<u64> {
+        self.opened_at.map(|at| at.saturating_add(CALM_NS))
     }
 
     /// Waits for ever when nothing is under way.
@@ -211,7 +224,7 @@ impl Lane {
         }
         let timer = self.tools.timers.peek().map(|Reverse((at, _))| *at);
         let leave = self.leaving.map(|(_, until)| until);
-        let Some(at) = [timer, leave].into_iter().flatten().min() else {
+        let Some(at) = [timer, leave, self.calm_due()].into_iter().flatten().min() else {
             return EpollTimeout::NONE;
         };
         let ns = at.saturating_sub(clock::monotonic_ns());

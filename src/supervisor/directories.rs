@@ -195,12 +195,13 @@ impl Supervisor {
 
     fn opened(&mut self, id: ServiceId, opened: Result<Opened, OpenError>) {
         self.is_read(id);
+        let now = self.now();
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
         match opened {
             Ok(opened) => {
-                self.burst += 1;
+                self.opened_at = Some(now);
                 place.directory = Some(opened.directory);
                 place.dir = Arc::new(opened.dir);
                 let control = opened.fifos.control;

@@ -73,8 +73,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// the end, so without a bound a few thousand new services could exhaust them.
 const ADOPTIONS_MAX: usize = 64;
 const WAITING_MAX: usize = 128;
-/// So many directories opened in one go are worth giving back the memory that it took.
-const BURST: usize = 32;
+/// After the last directory was opened: what that took is given back then, once.
+const CALM: Duration = Duration::from_secs(1);
 /// Pipes asked back from the keeper at once, on their way to the scribe.
 const FETCHES_MAX: usize = 64;
 
@@ -297,8 +297,8 @@ struct Supervisor {
     /// Services whose directory is to be opened, and those for which that is under way.
     to_adopt: VecDeque<ServiceId>,
     adopting: BTreeSet<ServiceId>,
-    /// How many were opened since memory was given back.
-    burst: usize,
+    /// When the last was opened, until memory is given back.
+    opened_at: Option<Tick>,
     /// Services whose pipe the scribe is to get.
     to_attach: VecDeque<ServiceId>,
     fetching: BTreeSet<ServiceId>,
@@ -348,7 +348,7 @@ impl Supervisor {
             dirty: Vec::new(),
             to_adopt: VecDeque::new(),
             adopting: BTreeSet::new(),
-            burst: 0,
+            opened_at: None,
             to_attach: VecDeque::new(),
             fetching: BTreeSet::new(),
             stage: Stage::Serving,
@@ -440,14 +440,18 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Memory, after a burst of new services.
+    /// Memory, when the last of new services has been with us for a while.
     fn give_back(&mut self) {
-        let waits = self.to_adopt.len() + self.to_attach.len();
-        let over = waits + self.adopting.len() + self.fetching.len() == 0;
-        if over && self.burst >= BURST {
-            self.burst = 0;
+        let now = self.now();
+        if self.calm_due().is_some_and(|at| at <= now) {
+            self.opened_at = None;
             os::give_back_memory();
+            os::let_go_of_program();
         }
+    }
+
+    fn calm_due(&self) -> Option<Tick> {
+        self.opened_at.map(|at| at.after(CALM))
     }
 
     /// Carries out what follows, until nothing does.
@@ -488,6 +492,7 @@ impl Supervisor {
             self.naming_due(),
             self.runit.deadline(),
             self.trial_due(),
+            self.calm_due(),
         ];
         all.into_iter().flatten().min()
     }
