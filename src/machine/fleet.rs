@@ -28,7 +28,7 @@ pub struct Fleet {
     services: BTreeMap<ServiceId, Box<Member>>,
     /// The definition that came last.
     common: Option<Rc<Spec>>,
-    names: BTreeMap<Box<str>, ServiceId>,
+    names: BTreeMap<Rc<str>, ServiceId>,
     /// Which service reads a main's output. A table of its own, as a restore may bring the reader
     /// before its main.
     readers: BTreeMap<ServiceId, ServiceId>,
@@ -141,7 +141,7 @@ impl Fleet {
     fn insert(&mut self, id: ServiceId, mut service: Service, main: Option<ServiceId>) {
         service.reads = main.is_some();
         self.next_id = self.next_id.max(id.0.saturating_add(1));
-        self.names.insert(service.name.clone(), id);
+        self.names.insert(Rc::clone(&service.name), id);
         if let Some(main) = main {
             self.readers.insert(main, id);
         }

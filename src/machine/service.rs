@@ -119,7 +119,7 @@ pub(super) enum Leaving {
 
 #[derive(Clone, Debug)]
 pub(super) struct Service {
-    pub(super) name: Box<str>,
+    pub(super) name: Rc<str>,
     pub(super) spec: Option<Rc<Spec>>,
     pub(super) invalid: Option<Box<str>>,
     pub(super) failure: Option<Box<Failure>>,

@@ -203,7 +203,7 @@ impl Supervisor {
             Ok(opened) => {
                 self.opened_at = Some(now);
                 place.directory = Some(opened.directory);
-                place.dir = Arc::new(opened.dir);
+                place.dir = opened.dir;
                 let control = opened.fifos.control;
                 if let Err(error) = self.watched.add(&control, Woken::Fifo(id)) {
                     tracing::warn!(

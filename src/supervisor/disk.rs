@@ -145,7 +145,7 @@ pub enum News {
 pub struct Opened {
     pub directory: Arc<OwnedFd>,
     /// By this its files are reached.
-    pub dir: PathBuf,
+    pub dir: Arc<PathBuf>,
     pub fifos: Fifos,
     /// None when the keeper holds it already.
     pub lock: Option<OwnedFd>,

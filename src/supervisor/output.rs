@@ -1,15 +1,17 @@
 //! Where output goes: a pipe with the keeper, and the scribe or a log service at its other end.
 
 use super::link::KeeperLink;
+use super::pen::Log;
 use super::place::Place;
 use super::vocab::{Role, ServiceId, Signal};
 use super::{FETCHES_MAX, Once, Supervisor};
-use crate::ipc::scribe::{self, Attach, FromScribe, ToScribe};
+use crate::ipc::scribe::{self, FromScribe, ToScribe};
 use crate::ipc::wire::{Key, SCRIBE, SLOT_PIPE, ToKeeper};
 use crate::machine::spec::{Kind, Spec, Stamp};
 use crate::os::{fds, kill_point};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes of a log file before it is rotated, and how many rotated ones stay, unless set otherwise.
 const LOG_BYTES: u64 = 1_000_000;
@@ -52,17 +54,18 @@ impl Supervisor {
             }
             return;
         }
-        let attach = attach(id, place, spec, &self.settings.log_root);
-        if self.pen.attached.get(&id.0) != Some(&attach) {
+        let log = log(place, spec, &self.settings.log_root);
+        if self.pen.attached.get(&id.0).is_none_or(|it| **it != log) {
             place.scribed = true;
-            self.pen.attached.insert(id.0, attach.clone());
+            let attach = log.attach(id.0);
+            self.pen.attached.insert(id.0, Box::new(log));
             if self.pen.is_due(self.now()) {
                 self.start_scribe();
             }
             match fresh {
                 // The scribe knows of the pipe before the first run writes into it.
                 Some(pipe) if self.pen.takes_more() => {
-                    self.pen.send(&ToScribe::Attach(attach), Some(&pipe));
+                    self.pen.send(&attach, Some(&pipe));
                     kill_point("pipe-handed-on");
                 }
                 Some(_) | None => self.to_attach.push_back(id),
@@ -100,8 +103,8 @@ impl Supervisor {
             return;
         }
         self.fetching.remove(&ServiceId(id));
-        if let (Some(attach), Some(fd)) = (self.pen.attached.get(&id), fd) {
-            let attach = ToScribe::Attach(attach.clone());
+        if let (Some(log), Some(fd)) = (self.pen.attached.get(&id), fd) {
+            let attach = log.attach(id);
             self.pen.send(&attach, Some(&fd));
             // A run may have come and gone before there was anybody to read what it wrote.
             // One that is asked for may have written already: the end of a line is not to be put
@@ -214,15 +217,14 @@ pub fn store_pipe(keeper: &mut KeeperLink, id: ServiceId, pipe: &OwnedFd) {
     kill_point("pipe-stored");
 }
 
-fn attach(id: ServiceId, place: &Place, spec: &Spec, log_root: &Path) -> Attach {
+fn log(place: &Place, spec: &Spec, log_root: &Path) -> Log {
     let dir = match &spec.log.dir {
         Some(dir) => place.dir.join(dir),
         None => log_root.join(&*place.name),
     };
-    Attach {
-        id: id.0,
-        name: place.name.to_string(),
-        dir: dir.to_string_lossy().into_owned(),
+    Log {
+        name: Arc::clone(&place.name),
+        dir: dir.to_string_lossy().into(),
         stamp: match spec.log.stamp {
             Stamp::Iso => scribe::Stamp::Iso,
             Stamp::Human => scribe::Stamp::Human,

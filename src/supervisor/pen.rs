@@ -6,7 +6,7 @@
 
 use super::link::Link;
 use super::vocab::Tick;
-use crate::ipc::scribe::{Attach, DATAGRAM_BYTES_MAX, FromScribe, ToScribe};
+use crate::ipc::scribe::{Attach, DATAGRAM_BYTES_MAX, FromScribe, Stamp, ToScribe};
 use crate::os::identity::Identity;
 use crate::os::vigil::{Verdict, Vigil};
 use crate::os::{clock, fds};
@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Messages waiting for the scribe above which pipes are left with the keeper for now.
@@ -41,6 +42,30 @@ pub enum Estate {
     Never,
 }
 
+/// What the scribe is told of a log, in little.
+#[derive(PartialEq)]
+pub struct Log {
+    pub name: Arc<str>,
+    /// Absolute.
+    pub dir: Box<str>,
+    pub stamp: Stamp,
+    pub size: u64,
+    pub keep: u32,
+}
+
+impl Log {
+    pub fn attach(&self, id: u32) -> ToScribe {
+        ToScribe::Attach(Attach {
+            id,
+            name: self.name.to_string(),
+            dir: self.dir.to_string(),
+            stamp: self.stamp,
+            size: self.size,
+            keep: self.keep,
+        })
+    }
+}
+
 #[derive(Default)]
 pub struct Pen {
     link: Option<Link>,
@@ -54,7 +79,7 @@ pub struct Pen {
     /// Asked for and not there yet.
     pub starting: bool,
     /// What each attached service's log is to be; sent again to a new scribe.
-    pub attached: BTreeMap<u32, Attach>,
+    pub attached: BTreeMap<u32, Box<Log>>,
     /// Of them, services that are gone: their logs are to be written to the end.
     pub leaving: BTreeSet<u32>,
     started: Tick,

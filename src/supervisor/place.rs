@@ -47,8 +47,8 @@ pub struct Place {
     pub restored: bool,
     /// Living processes by role.
     pub alive: [Option<i32>; 4],
-    /// Which processes those numbers mean.
-    pub identities: [Option<Identity>; 4],
+    /// When those were started, by which a number means one process; 0 is not known.
+    started: [u64; 4],
     /// Roles for which a process was asked for and has not been heard of, one bit each.
     pub asked: u8,
     /// When the last run ended, in clock ticks from boot.
@@ -128,6 +128,10 @@ fn bit(role: Role) -> u8 {
     1 << role_number(role)
 }
 
+fn known(started: u64) -> Option<u64> {
+    (started != 0).then_some(started)
+}
+
 impl Place {
     pub fn new(name: &str, main: Option<ServiceId>, dir: &Path) -> Place {
         let name: Arc<str> = Arc::from(name);
@@ -162,8 +166,8 @@ impl Place {
     pub fn took(&mut self, role: Role, pid: i32) {
         self.set_alive(role, Some(pid));
         let at = usize::from(role_number(role));
-        if let Some(identity) = self.identities.get_mut(at) {
-            *identity = Identity::of(pid);
+        if let Some(started) = self.started.get_mut(at) {
+            *started = Identity::of(pid).map_or(0, |it| it.started);
         }
     }
 
@@ -175,8 +179,8 @@ impl Place {
             return self.took(role, pid);
         };
         self.set_alive(role, Some(pid));
-        if let Some(identity) = self.identities.get_mut(usize::from(number)) {
-            *identity = Some(Identity { pid, started });
+        if let Some(place) = self.started.get_mut(usize::from(number)) {
+            *place = started;
         }
     }
 
@@ -189,19 +193,17 @@ impl Place {
 
     /// Role, number and start of what lives.
     pub fn starts(&self) -> Vec<(u8, i32, u64)> {
-        let all = (0u8..).zip(self.identities);
-        let living = all.filter_map(|(number, identity)| {
-            let identity = identity?;
-            let alive = self.is_alive(role_of(number)?, identity.pid);
-            alive.then_some((number, identity.pid, identity.started))
-        });
-        living.collect()
+        let all = (0u8..).zip(self.alive.iter().zip(self.started));
+        all.filter_map(|(number, (pid, started))| Some((number, (*pid)?, known(started)?)))
+            .collect()
     }
 
     /// Which process it is that lives in this role.
     pub fn living(&self, role: Role) -> Option<Identity> {
-        let identity = *self.identities.get(usize::from(role_number(role)))?;
-        identity.filter(|it| self.is_alive(role, it.pid))
+        let at = usize::from(role_number(role));
+        let started = known(*self.started.get(at)?)?;
+        let pid = (*self.alive.get(at)?)?;
+        Some(Identity { pid, started })
     }
 
     pub fn ask_for(&mut self, role: Role) {

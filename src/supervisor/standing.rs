@@ -9,6 +9,7 @@ use crate::machine::snapshot::Snapshot;
 use crate::os::kill_point;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// What the keeper stores for a service, besides its processes: enough to go on from.
 #[derive(Serialize, Deserialize)]
@@ -145,11 +146,11 @@ impl Supervisor {
                 .and_then(|place| place.face.as_deref().cloned())
                 .unwrap_or_default();
         };
-        let attach = self.pen.attached.get(&id.0);
+        let log = self.pen.attached.get(&id.0);
         Face {
             description: spec.description.clone(),
             down: spec.down,
-            log_dir: attach.map(|attach| attach.dir.clone()),
+            log_dir: log.map(|log| log.dir.to_string()),
         }
     }
 
@@ -185,7 +186,7 @@ impl Supervisor {
                 let since = place.dated(view.runit().since);
                 let status = show::runit_status(&view, since);
                 place.paused = status.paused;
-                let dir = place.dir.clone();
+                let dir = Arc::clone(&place.dir);
                 let write = disk::Write {
                     dir,
                     status,

@@ -15,6 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
@@ -23,7 +24,7 @@ pub enum Change {
     Scan,
     /// Something that matters to this service's definition, or its `supervise/`, changed: load it
     /// again; if that fails, scan as well.
-    Service(String),
+    Service(Arc<str>),
 }
 
 /// Names in a service directory that matter to its definition.
@@ -69,13 +70,15 @@ pub struct Watch {
     watched: HashMap<WatchDescriptor, Watched>,
     scan_directory: Option<PathBuf>,
     scan_watches: Vec<WatchDescriptor>,
-    services: HashMap<String, Watches>,
+    /// Boxed: a table is half empty after it has grown.
+    services: HashMap<Arc<str>, Box<Watches>>,
 }
 
 struct Watches {
-    dir: PathBuf,
-    /// Of the directory and of what leads to it.
-    own: Vec<WatchDescriptor>,
+    dir: Arc<PathBuf>,
+    own: WatchDescriptor,
+    /// Of what leads to the directory.
+    approach: Vec<WatchDescriptor>,
     log: Option<WatchDescriptor>,
 }
 
@@ -89,11 +92,11 @@ struct Watched {
 enum Owner {
     Scan,
     /// This entry is the scan directory, or a link on the way to it.
-    ScanApproach(OsString),
-    Service(String),
-    Log(String),
+    ScanApproach(Box<OsStr>),
+    Service(Arc<str>),
+    Log(Arc<str>),
     /// This entry is a link's target on the way to the service's directory.
-    ServiceApproach(String, OsString),
+    ServiceApproach(Arc<str>, Box<OsStr>),
 }
 
 impl Watch {
@@ -124,7 +127,7 @@ impl Watch {
         self.scan_directory = Some(dir.to_owned());
         for (parent, entry) in way_to(dir) {
             // A parent that can't be watched costs only the notice of a replaced link.
-            if let Ok(wd) = self.add(&parent, APPROACH, Owner::ScanApproach(entry)) {
+            if let Ok(wd) = self.add(&parent, APPROACH, Owner::ScanApproach(entry.into())) {
                 self.scan_watches.push(wd);
             }
         }
@@ -135,35 +138,36 @@ impl Watch {
 
     /// Watches a service's directory, and its `log/` when it has or gets one. To be called before
     /// it is loaded, and again when another directory has taken its place.
-    pub fn service(&mut self, name: &str, dir: &Path) -> io::Result<()> {
+    pub fn service(&mut self, name: &Arc<str>, dir: &Arc<PathBuf>) -> io::Result<()> {
         self.forget(name);
-        let mut own = vec![self.add(dir, CONTENT, Owner::Service(name.to_owned()))?];
+        let own = self.add(dir, CONTENT, Owner::Service(Arc::clone(name)))?;
         // The first step is an entry of the scan directory, which is watched as a whole.
-        for (parent, entry) in way_to(dir).into_iter().skip(1) {
-            let owner = Owner::ServiceApproach(name.to_owned(), entry);
-            own.extend(self.add(&parent, APPROACH, owner).ok());
-        }
-        let dir = dir.to_owned();
+        let way = way_to(dir).into_iter().skip(1);
+        let approach = way.filter_map(|(parent, entry)| {
+            let owner = Owner::ServiceApproach(Arc::clone(name), entry.into());
+            self.add(&parent, APPROACH, owner).ok()
+        });
         let watches = Watches {
-            dir,
+            dir: Arc::clone(dir),
             own,
+            approach: approach.collect(),
             log: None,
         };
-        self.services.insert(name.to_owned(), watches);
+        self.services.insert(Arc::clone(name), Box::new(watches));
         self.log(name)
     }
 
     /// Watches the `log/` that is there now.
-    fn log(&mut self, name: &str) -> io::Result<()> {
+    fn log(&mut self, name: &Arc<str>) -> io::Result<()> {
         let Some(watches) = self.services.get_mut(name) else {
             return Ok(());
         };
         let before = watches.log.take();
         let dir = watches.dir.join("log");
         if let Some(wd) = before {
-            self.disown(wd, |owner| *owner == Owner::Log(name.to_owned()));
+            self.disown(wd, |owner| *owner == Owner::Log(Arc::clone(name)));
         }
-        let now = match self.add(&dir, CONTENT, Owner::Log(name.to_owned())) {
+        let now = match self.add(&dir, CONTENT, Owner::Log(Arc::clone(name))) {
             Ok(wd) => Some(wd),
             // No log service; or none that could be read, which loading it will say.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => None,
@@ -179,9 +183,12 @@ impl Watch {
         let Some(watches) = self.services.remove(name) else {
             return;
         };
-        for wd in watches.own.into_iter().chain(watches.log) {
-            self.disown(wd, |owner| match owner {
-                Owner::Service(of) | Owner::Log(of) | Owner::ServiceApproach(of, _) => of == name,
+        let all = watches.approach.iter().chain(&watches.log);
+        for wd in all.chain([&watches.own]) {
+            self.disown(*wd, |owner| match owner {
+                Owner::Service(of) | Owner::Log(of) | Owner::ServiceApproach(of, _) => {
+                    **of == *name
+                }
                 Owner::Scan | Owner::ScanApproach(_) => false,
             });
         }
@@ -237,12 +244,12 @@ impl Watch {
                 Owner::Scan if is_entry(event) => {
                     found.changes.insert(Change::Scan);
                 }
-                Owner::ScanApproach(entry) if name == Some(entry) => found.replaced(),
+                Owner::ScanApproach(entry) if name == Some(&**entry) => found.replaced(),
                 Owner::Service(service) if self_gone => {
                     found.changes.insert(Change::Scan);
                     found.service(service);
                 }
-                Owner::ServiceApproach(service, entry) if name == Some(entry) => {
+                Owner::ServiceApproach(service, entry) if name == Some(&**entry) => {
                     found.changes.insert(Change::Scan);
                     found.service(service);
                 }
@@ -306,7 +313,7 @@ impl Watch {
 struct Found {
     changes: BTreeSet<Change>,
     scan_replaced: bool,
-    log_replaced: BTreeSet<String>,
+    log_replaced: BTreeSet<Arc<str>>,
 }
 
 impl Found {
@@ -315,8 +322,8 @@ impl Found {
         self.changes.insert(Change::Scan);
     }
 
-    fn service(&mut self, name: &str) {
-        self.changes.insert(Change::Service(name.to_owned()));
+    fn service(&mut self, name: &Arc<str>) {
+        self.changes.insert(Change::Service(Arc::clone(name)));
     }
 }
 

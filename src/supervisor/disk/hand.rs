@@ -49,7 +49,7 @@ pub(super) struct Known {
     pub(super) id: ServiceId,
     pub(super) log: Option<ServiceId>,
     /// By this its files are reached.
-    pub(super) dir: PathBuf,
+    pub(super) dir: Arc<PathBuf>,
     /// The directory itself, where it is reached by what is open and not by its name.
     handle: Option<Arc<OwnedFd>>,
     /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
@@ -70,7 +70,7 @@ pub(super) struct Hand {
     pub(super) scan_dir: PathBuf,
     /// How runsv and runsvdir look at directories; None for `outlast supervise`.
     pub(super) net: Option<Net>,
-    pub(super) known: HashMap<String, Box<Known>>,
+    pub(super) known: HashMap<Arc<str>, Box<Known>>,
     /// Directories that can't be started yet, and when that is told.
     settling: BTreeMap<String, Instant>,
     /// Directories to be tried again, since somebody else holds their lock or descriptors were
@@ -180,7 +180,7 @@ impl Hand {
             Job::ReadAll => {
                 let _ = self.watch_scan_directory();
                 self.scan();
-                let names: Vec<String> = self.known.keys().cloned().collect();
+                let names: Vec<Arc<str>> = self.known.keys().cloned().collect();
                 for name in names {
                     self.read(&name, true);
                 }
@@ -200,23 +200,24 @@ impl Hand {
                 trust,
             } => {
                 let (dir, handle) = self.grasp(&name);
+                let (name, dir): (Arc<str>, _) = (name.into(), Arc::new(dir));
                 let known = Box::new(Known {
                     id,
                     log: None,
-                    dir: dir.clone(),
+                    dir: Arc::clone(&dir),
                     handle,
                     seen: [None; 3],
                     seen_log: [None; 3],
                     trust,
                 });
-                self.known.insert(name.clone(), known);
+                self.known.insert(Arc::clone(&name), known);
                 let _ = self.watch.service(&name, &dir);
                 if self.open(&name, &dir, false, held) {
                     self.read(&name, false);
                 }
             }
             Job::AdoptLog { id, main, held } => {
-                if let Some(known) = self.known.get_mut(&main) {
+                if let Some(known) = self.known.get_mut(&*main) {
                     known.log = Some(id);
                     known.seen_log = [None; 3];
                 }
@@ -339,9 +340,12 @@ impl Hand {
         }
         let opened = opened.map(|(fifos, lock)| {
             let (left, pipe) = self.left(dir, log, lock.is_some());
+            let shared = self.known.get(name).map(|known| Arc::clone(&known.dir));
             Opened {
                 directory,
-                dir: dir.to_owned(),
+                dir: shared
+                    .filter(|it| **it == *dir)
+                    .unwrap_or_else(|| Arc::new(dir.to_owned())),
                 left,
                 pipe,
                 fifos,
@@ -359,10 +363,11 @@ impl Hand {
 
     /// Reads a definition; first opens again what was replaced under us.
     pub(super) fn read(&mut self, name: &str, check: bool) {
-        let Some(known) = self.known.get(name) else {
+        let Some((key, known)) = self.known.get_key_value(name) else {
             return;
         };
         let (id, log) = (known.id, known.log);
+        let key = Arc::clone(key);
         let (seen, seen_log) = (known.seen, known.seen_log);
         let dir = self.dir(name);
         if !dir.is_dir() || self.is_deleted(&dir) {
@@ -374,7 +379,7 @@ impl Hand {
             if self.may_be_on_its_way_out(name, here, seen) {
                 return;
             }
-            let _ = self.watch.service(name, &dir);
+            let _ = self.watch.service(&key, &dir);
             if !self.reopen(name, &dir, false, seen) {
                 return;
             }
@@ -459,7 +464,7 @@ impl Hand {
             let _ = self.watch_scan_directory();
             self.scan();
             // A name may stand for another directory now.
-            let moved: Vec<String> = self
+            let moved: Vec<Arc<str>> = self
                 .known
                 .iter()
                 .filter(|(_, known)| Inode::at(&known.dir) != known.seen[0])
@@ -480,14 +485,17 @@ impl Hand {
             if self.net.is_none() {
                 self.scan();
             }
-            let names: Vec<String> = self.known.keys().cloned().collect();
+            let names: Vec<Arc<str>> = self.known.keys().cloned().collect();
             for name in names {
                 self.read(&name, true);
             }
         }
         for (name, log) in self.again.clone() {
             let dir = self.dir(&name);
-            let place = if log { dir.join("log") } else { dir };
+            let place = match log {
+                true => Arc::new(dir.join("log")),
+                false => dir,
+            };
             if self.open(&name, &place, log, false) && !log {
                 self.read(&name, false);
             }

@@ -69,10 +69,10 @@ impl Hand {
         if self.net.is_some() {
             return;
         }
-        let mut all: Vec<(ServiceId, PathBuf)> = Vec::new();
+        let mut all: Vec<(ServiceId, Arc<PathBuf>)> = Vec::new();
         for known in self.known.values() {
-            all.push((known.id, known.dir.clone()));
-            all.extend(known.log.map(|log| (log, known.dir.join("log"))));
+            all.push((known.id, Arc::clone(&known.dir)));
+            all.extend(known.log.map(|log| (log, Arc::new(known.dir.join("log")))));
         }
         // Where nothing can be written there was no lock either.
         all.retain(|(_, dir)| dir.join("supervise/lock").exists());
@@ -88,11 +88,11 @@ impl Hand {
     }
 
     /// The directory of that service, if the name still means it.
-    pub(super) fn place_of(&self, name: &str, id: ServiceId) -> Option<PathBuf> {
+    pub(super) fn place_of(&self, name: &str, id: ServiceId) -> Option<Arc<PathBuf>> {
         let known = self.known.get(name)?;
         if known.id == id {
-            return Some(known.dir.clone());
+            return Some(Arc::clone(&known.dir));
         }
-        (known.log == Some(id)).then(|| known.dir.join("log"))
+        (known.log == Some(id)).then(|| Arc::new(known.dir.join("log")))
     }
 }

@@ -87,10 +87,10 @@ impl Hand {
     }
 
     /// Where a service's files are.
-    pub(super) fn dir(&self, name: &str) -> PathBuf {
+    pub(super) fn dir(&self, name: &str) -> Arc<PathBuf> {
         match self.known.get(name) {
-            Some(known) => known.dir.clone(),
-            None => self.scan_dir.join(name),
+            Some(known) => Arc::clone(&known.dir),
+            None => Arc::new(self.scan_dir.join(name)),
         }
     }
 

@@ -43,7 +43,7 @@ impl Trust {
 impl Hand {
     pub(super) fn try_again(&mut self, names: &[String]) {
         for name in names {
-            if let Some(known) = self.known.get_mut(name) {
+            if let Some(known) = self.known.get_mut(&**name) {
                 known.trust = Trust::Full;
             }
             self.read(name, true);

@@ -13,7 +13,9 @@ fn watched() -> (TempDir, PathBuf, PathBuf, Watch) {
     fs::write(web.join("run"), "").expect("run");
     let mut watch = Watch::new().expect("inotify");
     watch.scan_directory(&scan).expect("scan");
-    watch.service("web", &web).expect("service");
+    watch
+        .service(&"web".into(), &web.clone().into())
+        .expect("service");
     (dir, scan, web, watch)
 }
 
@@ -23,7 +25,7 @@ fn changes(watch: &mut Watch) -> Vec<Change> {
 }
 
 fn web() -> Vec<Change> {
-    vec![Change::Service("web".to_owned())]
+    vec![Change::Service("web".into())]
 }
 
 fn readable(watch: &Watch) -> bool {
@@ -150,7 +152,9 @@ fn links_on_the_way_that_are_set_anew_are_told() {
     assert_eq!(changes(&mut watch), [Change::Scan]);
 
     symlink("../sv/web", at("scan/web")).expect("link");
-    watch.service("web", &at("scan/web")).expect("service");
+    watch
+        .service(&"web".into(), &at("scan/web").into())
+        .expect("service");
     fs::remove_dir(at("sv/web")).expect("remove");
     changes(&mut watch);
     fs::rename(at("sv/web2"), at("sv/web")).expect("another in its place");
@@ -173,7 +177,9 @@ fn a_scan_directory_that_is_not_there_yet_is_told_when_it_comes() {
 fn two_names_for_one_directory_are_both_told_and_forgotten_apart() {
     let (_dir, scan, dir, mut watch) = watched();
     symlink("web", scan.join("also")).expect("link");
-    watch.service("also", &scan.join("also")).expect("service");
+    watch
+        .service(&"also".into(), &scan.join("also").into())
+        .expect("service");
     changes(&mut watch);
     fs::write(dir.join("run"), "x").expect("write");
     let both = [vec![Change::Service("also".into())], web()].concat();
@@ -189,7 +195,9 @@ fn two_names_for_one_directory_are_both_told_and_forgotten_apart() {
 #[test]
 fn a_service_directory_that_is_the_scan_directory_keeps_both_masks() {
     let (_dir, scan, _, mut watch) = watched();
-    watch.service("self", &scan).expect("service");
+    watch
+        .service(&"self".into(), &scan.clone().into())
+        .expect("service");
     watch.scan_directory(&scan).expect("scan");
     fs::write(scan.join("run"), "").expect("write");
     let wanted = [Change::Scan, Change::Service("self".into())];
