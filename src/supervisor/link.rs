@@ -31,6 +31,11 @@ impl Link {
         self.queue.len()
     }
 
+    /// Gives back what a queue took that was long once.
+    pub fn give_back(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// What was sent has not been read.
     pub fn is_unread(&self) -> bool {
         fds::unread(self.socket.get_ref())
@@ -129,6 +134,12 @@ impl KeeperLink {
         match &mut self.link {
             Some(link) => link.send(record.encode(), attached),
             None => Ok(()),
+        }
+    }
+
+    pub fn give_back(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.give_back();
         }
     }
 

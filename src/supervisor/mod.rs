@@ -445,6 +445,7 @@ impl Supervisor {
         let now = self.now();
         if self.calm_due().is_some_and(|at| at <= now) {
             self.opened_at = None;
+            self.keeper.give_back();
             os::give_back_memory();
             os::let_go_of_program();
         }

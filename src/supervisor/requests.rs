@@ -192,6 +192,11 @@ impl Supervisor {
             return;
         };
         match ask.request.verb {
+            // Whoever names a service means that one, as with runit's sv.
+            Verb::Shutdown | Verb::Upgrade | Verb::StepDown if !ask.request.names.is_empty() => {
+                let message = "this is for all and takes no names; to end a service use stop";
+                return refuse(&ask, "bad-request", message.into());
+            }
             Verb::Shutdown => return self.ask_shutdown(ask),
             Verb::Upgrade => return self.ask_upgrade(ask),
             Verb::StepDown => return self.ask_step_down(&ask),

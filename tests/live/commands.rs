@@ -150,6 +150,20 @@ fn a_pattern_means_all_that_match() {
 }
 
 #[test]
+fn a_shutdown_of_one_service_is_refused_and_ends_nothing() {
+    let world = World::new();
+    world.run("web", "exec sleep 1000");
+    let pid = world.until_up("web");
+    for verb in [Verb::Shutdown, Verb::Upgrade] {
+        let response = world.ask(verb, &["web"]);
+        let trouble = response.error.expect("an error");
+        assert_eq!(trouble.code, "bad-request");
+        assert!(trouble.message.contains("stop"), "{}", trouble.message);
+    }
+    assert_eq!(world.until_up("web"), pid);
+}
+
+#[test]
 fn shutdown_ends_everything_and_is_answered() {
     let mut world = World::new();
     world.run("web", "exec sleep 1000");
