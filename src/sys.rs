@@ -5,9 +5,11 @@
 #![allow(unsafe_code)]
 
 mod memory;
+mod signals;
 
 pub use memory::{give_back_memory, keep_heap_small, let_go_of_program};
 use nix::unistd::Pid;
+pub use signals::{Signals, changed_signals, default_faults};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -190,16 +192,6 @@ pub fn default_sigpipe() {
     }
 }
 
-/// Takes back what Rust's start-up code does with SIGSEGV and SIGBUS. The kernel keeps from process 1
-/// what somebody sends it and it has no handler for; with these it would die of them (signal(7)).
-pub fn default_faults() {
-    // SAFETY: SIG_DFL installs no handler, so nothing of ours can run inside a signal.
-    unsafe {
-        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
-        libc::signal(libc::SIGBUS, libc::SIG_DFL);
-    }
-}
-
 /// What the program was started with, noted before Rust's start-up code opens /dev/null in place of
 /// standard descriptors that were closed, and ignores SIGPIPE: bits 0 to 2 for the descriptors that
 /// were closed, [`SIGPIPE_WAS_IGNORED`] for the signal.
@@ -377,6 +369,8 @@ pub struct Child<'a> {
     pub session: bool,
     /// Signals that we ignore stay ignored, SIGPIPE and those that a parent handles excepted.
     pub keep_ignored: bool,
+    /// Signals that are not as by default in this process.
+    pub changed: Signals,
     pub directory: Option<BorrowedFd<'a>>,
     /// For stdin, stdout, stderr; None keeps ours.
     pub standard: [Option<BorrowedFd<'a>>; 3],
@@ -506,18 +500,7 @@ unsafe fn in_child(child: &Child<'_>, argv: &[*const libc::c_char], parent: Pid)
         if libc::getppid() != parent.as_raw() {
             libc::_exit(111);
         }
-        for signal in 1..=64 {
-            let mut now: libc::sigaction = std::mem::zeroed();
-            let ours = matches!(signal, libc::SIGPIPE | libc::SIGCHLD | libc::SIGTERM);
-            if child.keep_ignored
-                && !ours
-                && libc::sigaction(signal, ptr::null(), &mut now) == 0
-                && now.sa_sigaction == libc::SIG_IGN
-            {
-                continue;
-            }
-            libc::signal(signal, libc::SIG_DFL);
-        }
+        child.changed.reset(child.keep_ignored);
         if child.session && libc::setsid() < 0 {
             fail(report, session);
         }

@@ -57,6 +57,8 @@ const RECORDS_PER_TURN: usize = 64;
 const WAITING_MAX: usize = 4_096;
 /// Orphans reaped in one sweep.
 const ORPHANS_PER_SWEEP: usize = 1_024;
+/// When nothing has come for so long, orphans are looked for: not while a successor is being started.
+const CALM_NS: u64 = 5_000_000;
 /// Turns for which a sweep may be put off.
 const PUT_OFF_MAX: u8 = 64;
 /// RTMIN+3 as container engines count it.
@@ -264,8 +266,8 @@ impl Keeper {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // Orphans wait until there is nothing else to do: looking for them walks all children.
-            // But not for ever.
+            // Orphans wait until there has been nothing else to do: looking for them walks all
+            // children, a fifth of a millisecond for a thousand. But not for ever.
             if self.sweep_due && (count == 0 || self.sweep_put_off >= PUT_OFF_MAX) {
                 self.sweep_put_off = 0;
                 self.sweep();
@@ -281,12 +283,13 @@ impl Keeper {
     }
 
     fn patience(&self) -> EpollTimeout {
-        if self.sweep_due {
-            return EpollTimeout::ZERO;
-        }
+        let (deputy, vigil) = (self.deputy.due_ns(), self.vigil.due_ns());
+        let calm = self
+            .sweep_due
+            .then(|| clock::monotonic_ns().saturating_add(CALM_NS));
         let trial = self.trial.as_ref().map(|trial| trial.until_ns);
         let stages = self.stages.as_ref().and_then(Stages::due_ns);
-        let all = [self.deputy.due_ns(), self.vigil.due_ns(), trial, stages];
+        let all = [deputy, vigil, trial, stages, calm];
         match all.into_iter().flatten().min() {
             Some(due_ns) => {
                 let left_ns = due_ns.saturating_sub(clock::monotonic_ns());

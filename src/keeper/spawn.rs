@@ -32,6 +32,8 @@ pub struct Workshop {
     oom: Oom,
     /// Children get signals ignored that were ignored when we were called (nohup(1)).
     keep_ignored: bool,
+    /// The signals that children would get as we have them, and are to get as they are by default.
+    changed: sys::Signals,
     /// Keep the numbers 3 and 4 free for children.
     _placeholders: Vec<OwnedFd>,
 }
@@ -51,6 +53,8 @@ impl Workshop {
             nofile_ours: getrlimit(Resource::RLIMIT_NOFILE)?,
             oom: Oom::claim(),
             keep_ignored,
+            // Nothing is changed about signals later.
+            changed: sys::changed_signals(),
             _placeholders: placeholders,
         })
     }
@@ -70,6 +74,7 @@ impl Workshop {
                 services: Vec::new(),
             },
             keep_ignored: false,
+            changed: sys::changed_signals(),
             _placeholders: Vec::new(),
         })
     }
@@ -113,6 +118,7 @@ impl Workshop {
             environment: &self.environment,
             session: true,
             keep_ignored: false,
+            changed: self.changed,
             directory: None,
             standard: [None, None, None],
             extra: None,
@@ -134,6 +140,7 @@ impl Workshop {
             environment: &self.environment,
             session: true,
             keep_ignored: false,
+            changed: self.changed,
             directory: None,
             standard: [Some(self.null.as_fd()), None, None],
             extra: Some(link),
@@ -226,12 +233,18 @@ impl Workshop {
             false => None,
         };
         let [stdin, stdout, stderr] = spawn.streams;
+        // Of a pipe that takes both outputs one end does, as for any program of a shell's with 2>&1.
+        let both = stdout == stderr;
         let streams = [
             self.open(stdin, book)?,
             self.open(stdout, book)?,
-            self.open(stderr, book)?,
+            match both {
+                true => Opened::Keep,
+                false => self.open(stderr, book)?,
+            },
         ];
         let [stdin, stdout, stderr] = &streams;
+        let stderr = if both { stdout } else { stderr };
         let (reader, report) = pipe2(OFlag::O_CLOEXEC)?;
         // The report is read when it is there. Registered before the fork: once there is a child,
         // nothing may fail any more.
@@ -264,6 +277,7 @@ impl Workshop {
             environment: &self.environment,
             session: spawn.session,
             keep_ignored: self.keep_ignored,
+            changed: self.changed,
             directory,
             standard: [stdin, stdout, stderr],
             extra,

@@ -20,7 +20,7 @@ pub mod wording;
 /// For what people put into a pipeline: a reader that goes ends it.
 pub use crate::sys::default_sigpipe;
 pub use crate::sys::{
-    Child, Environment, control, environment, executed_as, give_back_memory, let_go_of_program,
-    loopback_up, spawn,
+    Child, Environment, changed_signals, control, environment, executed_as, give_back_memory,
+    let_go_of_program, loopback_up, spawn,
 };
 pub use kill_point::{kill_point, kill_point_after};

@@ -1,7 +1,7 @@
 //! `./check` of the working directory: whether the service does its work, as its own script sees it.
 
 use crate::applets::words;
-use crate::os::{Child, Environment, spawn};
+use crate::os::{Child, Environment, changed_signals, spawn};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit};
@@ -48,6 +48,7 @@ fn start() -> Result<(Pid, Option<Errno>), Errno> {
         environment: &Environment::of_this_process(),
         session: false,
         keep_ignored: true,
+        changed: changed_signals(),
         directory: None,
         standard: [None; 3],
         extra: None,

@@ -62,6 +62,7 @@ fn start_with(plan: &[u8], dir: &Path) -> (Vec<u8>, i32) {
         environment: &sys::Environment::of_this_process(),
         session: true,
         keep_ignored: false,
+        changed: sys::changed_signals(),
         directory: Some(directory.as_fd()),
         standard: [None, Some(output_writer.as_fd()), None],
         extra: Some(file.as_fd()),
