@@ -3,14 +3,20 @@
 use crate::sys;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Whether anything has this number: a process, a group, or a session that has a member left. When
 /// it can't be known it counts as had.
 pub fn is_number_in_use(number: i32) -> bool {
-    let file = std::fs::File::open("/dev/null");
+    static FILE: OnceLock<File> = OnceLock::new();
+    let file = FILE.get().map_or_else(
+        || File::open("/dev/null").map(|file| FILE.get_or_init(|| file)),
+        Ok,
+    );
     file.map_or(true, |file| {
         sys::is_number_in_use(file.as_fd(), Pid::from_raw(number))
     })

@@ -368,6 +368,7 @@ impl Supervisor {
 
     /// The last things: answers, status files, the socket, the keeper.
     pub async fn leave(&mut self, code: u8) -> std::io::Result<()> {
+        self.say_notices();
         self.answer_shutdowns();
         let left = self.bounds().map(|bounds| bounds.end.since(self.now()));
         self.disk

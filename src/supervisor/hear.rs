@@ -152,6 +152,7 @@ impl Supervisor {
     }
 
     pub fn spawned(&mut self, key: Key, pid: i32) {
+        self.afterwards.answered(key);
         if key.id == SCRIBE {
             self.pen.took(Some(pid));
             self.pen.starting = false;
@@ -180,6 +181,7 @@ impl Supervisor {
     /// What the failure means, and in which words it is told, needs a look at the files; only then
     /// the machine hears of it and the keeper may forget it.
     pub fn spawn_failed(&mut self, key: Key, pid: i32, step: u8, errno: i32, detail: String) {
+        self.afterwards.answered(key);
         if key.id == SCRIBE {
             self.acknowledge(key, pid);
             tracing::error!("the scribe could not be started (step {step}, error {errno})");
@@ -237,6 +239,7 @@ impl Supervisor {
     }
 
     fn exited(&mut self, key: Key, pid: i32, exit: Exit) {
+        self.afterwards.answered(key);
         if key.id == SCRIBE {
             self.acknowledge(key, pid);
             self.scribe_ended(exit);
@@ -247,11 +250,12 @@ impl Supervisor {
             return;
         };
         if role == Role::Run {
-            self.pen.send(&ToScribe::RunEnded { id: key.id }, None);
+            self.pen.send_soon(ToScribe::RunEnded { id: key.id });
             let oom = self.oom_verdict(id, exit);
+            self.afterwards.was_killed(id, oom.is_none());
             if let Some(place) = self.places.get_mut(&id) {
                 place.oom = oom;
-                place.oom_near = oom.is_none();
+                place.oom_near = false;
                 place.ended = clock::ticks_from_boot();
             }
         }
@@ -267,6 +271,8 @@ impl Supervisor {
         let (id, Some(role)) = (ServiceId(key.id), role_of(key.role)) else {
             return;
         };
+        self.afterwards.answered(key);
+        self.afterwards.was_killed(id, false);
         if let Some(place) = self.places.get_mut(&id) {
             place.set_alive(role, None);
             (place.oom, place.oom_near) = (None, false);
@@ -312,7 +318,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether the kernel ended it for want of memory, as far as that can be known.
+    /// Whether the kernel ended it for want of memory, as far as that can be known now.
     fn oom_verdict(&mut self, id: ServiceId, exit: Exit) -> Option<bool> {
         let killed = matches!(
             exit,
@@ -326,13 +332,7 @@ impl Supervisor {
             let before = std::mem::replace(&mut place.oom_before, kills);
             return Some(killed && kills > before);
         }
-        if !killed {
-            return Some(false);
-        }
-        let kills = cgroups::oom_kills_anywhere()?;
-        let before = self.oom_anywhere.replace(kills)?;
-        // Somebody was killed; whether it was this one the whole machine's count can't say.
-        (kills == before).then_some(false)
+        (!killed).then_some(false)
     }
 
     fn caught(&mut self, signal: u8) {

@@ -108,7 +108,8 @@ impl Supervisor {
             self.mark(id);
         }
         self.settle();
-        self.publish();
+        self.afterwards.expect_nothing();
+        self.catch_up_now();
         self.tell_untold();
         Ok(())
     }
@@ -295,8 +296,8 @@ impl Supervisor {
             let ours = self.settings.dir.display();
             return refuse("other-directory", format!("it supervises {ours}"));
         }
+        self.catch_up_now();
         tracing::warn!("making room for another supervisor; services go on");
-        self.publish();
         self.disk.end(LAST_WORDS);
         // The scribe's link ends with us: it writes out what is in the pipes, and the next one waits
         // for that.

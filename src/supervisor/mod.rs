@@ -6,6 +6,7 @@
 //! the keeper's book and the service directories. Called by `main` as `outlast-super`, started by
 //! the keeper.
 
+mod afterwards;
 mod awaited;
 mod cgroups;
 mod diagnostics;
@@ -42,6 +43,7 @@ use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::pidfd::PidFd;
 use crate::os::{self, clock, fds};
+use afterwards::Afterwards;
 use cgroups::Cgroups;
 use disk::{Disk, Job};
 use door::{Ask, DoorError, Opened};
@@ -293,6 +295,7 @@ struct Supervisor {
     /// Events that follow from what was just done, before anything else is heard.
     queue: VecDeque<(ServiceId, Event)>,
     sweeps: Vec<(ServiceId, Signal)>,
+    afterwards: Afterwards,
     dirty: Vec<ServiceId>,
     /// Services whose directory is to be opened, and those for which that is under way.
     to_adopt: VecDeque<ServiceId>,
@@ -345,6 +348,7 @@ impl Supervisor {
             booked: false,
             queue: VecDeque::new(),
             sweeps: Vec::new(),
+            afterwards: Afterwards::default(),
             dirty: Vec::new(),
             to_adopt: VecDeque::new(),
             adopting: BTreeSet::new(),
@@ -392,6 +396,7 @@ impl Supervisor {
                 | Stage::Writing { .. } => {}
             }
             if let Some(binary) = self.successor.take() {
+                self.catch_up_now();
                 return Ok(End::Upgrade(self.keeper, binary));
             }
         }
@@ -423,6 +428,7 @@ impl Supervisor {
         let outs = self.fleet.due(now);
         self.perform_all(outs);
         self.settle();
+        self.pen.send_held_back();
         self.look_for_rested();
         self.try_unread();
         self.adopt_some();
@@ -432,10 +438,11 @@ impl Supervisor {
         self.advance();
         self.name_awaited();
         self.settle();
+        self.pen.send_held_back();
         self.serve_overdue();
         self.desk.overdue(self.now());
         self.keeper.flush()?;
-        self.publish();
+        self.catch_up();
         self.tell_untold();
         Ok(())
     }
@@ -494,6 +501,7 @@ impl Supervisor {
             self.runit.deadline(),
             self.trial_due(),
             self.calm_due(),
+            self.afterwards.deadline(),
         ];
         all.into_iter().flatten().min()
     }

@@ -87,6 +87,8 @@ pub struct Pen {
     delay: Duration,
     pub estate: Estate,
     vigil: Vigil,
+    /// To be sent when the keeper has been asked for what this turn asks for.
+    held_back: Vec<ToScribe>,
     /// Somebody has stopped it.
     stopped: bool,
 }
@@ -101,6 +103,7 @@ impl Pen {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         )?;
         self.link = Some(Link::new(ours, DATAGRAM_BYTES_MAX)?);
+        self.held_back.clear();
         self.starting = true;
         self.started = now;
         self.due = None;
@@ -244,8 +247,22 @@ impl Pen {
         self.delay = (self.delay * 2).clamp(DELAY_FIRST, DELAY_MAX);
     }
 
+    /// As `send`, but not before the end of this turn, unless something else is sent: it would run
+    /// while keeper and child need the processors. A run that is asked for meanwhile needs far longer
+    /// until it can write anything.
+    pub fn send_soon(&mut self, message: ToScribe) {
+        self.held_back.push(message);
+    }
+
+    pub fn send_held_back(&mut self) {
+        for message in std::mem::take(&mut self.held_back) {
+            self.send_with(&message, &[]);
+        }
+    }
+
     /// Without a scribe nothing is sent: a new one learns all that counts from `attached`.
     pub fn send(&mut self, message: &ToScribe, pipe: Option<&OwnedFd>) {
+        self.send_held_back();
         match pipe {
             Some(pipe) => self.send_with(message, &[pipe]),
             None => self.send_with(message, &[]),

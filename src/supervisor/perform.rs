@@ -38,7 +38,7 @@ impl Supervisor {
                 self.mark(id);
             }
             Action::Reply { token, outcome } => self.reply(token, outcome),
-            Action::Note(notice) => self.note(id, &notice),
+            Action::Note(notice) => self.put_off(id, notice),
             Action::EndInput => {
                 if let Some(main) = self.places.get(&id).and_then(|place| place.main) {
                     self.tell_keeper(&ToKeeper::Drop {
@@ -51,7 +51,11 @@ impl Supervisor {
                     }
                 }
             }
-            Action::Forget => self.forget(id),
+            Action::Forget => {
+                self.say_notices();
+                self.afterwards.forget(id);
+                self.forget(id);
+            }
             Action::EndAll { code } => self.end_all(id, code),
         }
     }
@@ -112,7 +116,7 @@ impl Supervisor {
             extra: sheet.is_some(),
         });
         if role == Role::Run {
-            self.pen.send(&ToScribe::RunStarts { id: id.0 }, None);
+            self.pen.send_soon(ToScribe::RunStarts { id: id.0 });
         }
         let mut attached = vec![directory.as_fd()];
         attached.extend(sheet.as_ref().map(AsFd::as_fd));
@@ -126,6 +130,8 @@ impl Supervisor {
         if let Some(place) = self.places.get_mut(&id) {
             place.ask_for(role);
         }
+        let now = self.now();
+        self.afterwards.asked_for(key(id, role), now);
         kill_point("spawn-sent");
     }
 
@@ -151,7 +157,8 @@ impl Supervisor {
         Some(group.to_string_lossy().into_owned())
     }
 
-    fn note(&mut self, id: ServiceId, notice: &Notice) {
+    /// A line for people.
+    pub fn note(&mut self, id: ServiceId, notice: &Notice) {
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };

@@ -259,6 +259,7 @@ impl Supervisor {
     }
 
     fn serve(&mut self, ask: Ask) {
+        self.look_for_oom();
         let request = &ask.request;
         if request.names.len() > NAMES_MAX {
             let message = format!("at most {NAMES_MAX} names in one request");
@@ -421,6 +422,7 @@ impl Supervisor {
         let Some((number, id)) = self.desk.tokens.remove(&token) else {
             return;
         };
+        self.look_for_oom();
         let mut shown = self.show(id);
         let (ok, trouble, leftovers) = match outcome {
             Outcome::Reached { leftovers } => (true, None, leftovers),
