@@ -4,8 +4,13 @@
 
 use super::pidfd::PidFd;
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+
+/// More than fifty numbers and a name of 64 bytes take; the kernel gives it all at once.
+const STAT_BYTES_MAX: usize = 2_048;
 
 /// A process of this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,12 +30,18 @@ pub struct Realm {
 }
 
 impl Realm {
+    /// Looked up once: a process stays in its pid namespace.
     pub fn ours() -> io::Result<Realm> {
+        static OURS: OnceLock<Realm> = OnceLock::new();
+        if let Some(ours) = OURS.get() {
+            return Ok(ours.clone());
+        }
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Ok(Realm {
+        let ours = Realm {
             boot: boot.trim().to_owned(),
             namespace: std::fs::metadata("/proc/self/ns/pid")?.ino(),
-        })
+        };
+        Ok(OURS.get_or_init(|| ours).clone())
     }
 }
 
@@ -42,8 +53,10 @@ impl Identity {
 
     /// None as above. An error says nothing about the process.
     fn found(pid: i32) -> io::Result<Option<Identity>> {
-        match std::fs::read(format!("/proc/{pid}/stat")) {
-            Ok(stat) => Ok(Identity::told(pid, &stat)),
+        let mut stat = [0; STAT_BYTES_MAX];
+        let file = File::open(format!("/proc/{pid}/stat"));
+        match file.and_then(|mut file| file.read(&mut stat)) {
+            Ok(count) => Ok(Identity::told(pid, stat.get(..count).unwrap_or_default())),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
         }

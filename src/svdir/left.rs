@@ -96,24 +96,12 @@ fn directory(dir: &Path) -> io::Result<(u64, u64)> {
 
 /// Replaces the record. A reader sees the old one or the new one.
 pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
-    let bytes = Record {
-        realm: Realm::ours()?,
-        directory: directory(dir)?,
-        living: living.clone(),
-    }
-    .bytes()?;
+    let bytes = bytes(dir, living)?;
     let new = dir.join("supervise/outlast.new");
-    let create = || {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)
-    };
-    let mut file = match create() {
+    let mut file = match create(&new) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(&new)?;
-            create()?
+            create(&new)?
         }
         other => other?,
     };
@@ -122,11 +110,45 @@ pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
     fs::rename(&new, place(dir))
 }
 
+/// The same where there is none: until it is whole it is as good as none.
+fn begin(dir: &Path, living: &Living) -> io::Result<()> {
+    match create(&place(dir)) {
+        Ok(mut file) => file.write_all(&bytes(dir, living)?),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => write(dir, living),
+        Err(error) => Err(error),
+    }
+}
+
+fn bytes(dir: &Path, living: &Living) -> io::Result<Vec<u8>> {
+    Record {
+        realm: Realm::ours()?,
+        directory: directory(dir)?,
+        living: living.clone(),
+    }
+    .bytes()
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
 /// The service gets another pipe; what else is known of it stays.
 pub fn renew_pipe(dir: &Path, pipe: u64) -> io::Result<()> {
-    let known = believed(dir).unwrap_or_default();
     let pipe = Some(pipe);
-    write(dir, &Living { pipe, ..known })
+    match believed(dir) {
+        Some(known) => write(dir, &Living { pipe, ..known }),
+        None => begin(
+            dir,
+            &Living {
+                pipe,
+                ..Living::default()
+            },
+        ),
+    }
 }
 
 /// Nothing of it lives any more.
@@ -359,6 +381,25 @@ mod tests {
         };
         write(dir.path(), &living).expect("written");
         assert!(read(dir.path()).expect("left").pipe.is_none());
+    }
+
+    #[test]
+    fn a_new_pipe_leaves_what_else_is_known_and_writes_through_nothing_that_stands_there() {
+        let (dir, sleeper) = (service(), Sleeper::new());
+        renew_pipe(dir.path(), 1).expect("the first record");
+        assert_eq!(believed(dir.path()).and_then(|it| it.pipe), Some(1));
+        write(dir.path(), &sleeper.living()).expect("written");
+        renew_pipe(dir.path(), 2).expect("renewed");
+        let known = believed(dir.path()).expect("a record");
+        assert_eq!((known.pipe, known.run), (Some(2), sleeper.living().run));
+        let record = place(dir.path());
+        fs::write(dir.path().join("elsewhere"), "mine").expect("a file");
+        fs::remove_file(&record).expect("removed");
+        symlink("../elsewhere", &record).expect("a link");
+        renew_pipe(dir.path(), 3).expect("renewed");
+        assert_eq!(believed(dir.path()).and_then(|it| it.pipe), Some(3));
+        let elsewhere = fs::read_to_string(dir.path().join("elsewhere"));
+        assert_eq!(elsewhere.expect("still there"), "mine");
     }
 
     #[test]

@@ -60,12 +60,24 @@ pub fn load(dir: &Path, name: &str) -> Result<Definition, Findings> {
     })
 }
 
+/// What counts in a service directory, apart from service.toml.
+const SCRIPTS: [&str; 5] = ["run", "finish", "check", "down", "control"];
+
 /// Of all that a definition is read from, without understanding any of it: to tell whether it is
 /// the same as before.
 pub fn fingerprint(dir: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for dir in [dir, &dir.join("log")] {
+    let log = dir.join("log");
+    for dir in [Some(dir), log.is_dir().then_some(&*log)] {
         let mut bytes = Vec::new();
+        let Some(dir) = dir else {
+            // As if each file had been looked for.
+            bytes.hash(&mut hasher);
+            for _ in SCRIPTS {
+                None::<u32>.hash(&mut hasher);
+            }
+            continue;
+        };
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
@@ -76,7 +88,7 @@ pub fn fingerprint(dir: &Path) -> u64 {
             let _ = file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
         }
         bytes.hash(&mut hasher);
-        for entry in ["run", "finish", "check", "down", "control"] {
+        for entry in SCRIPTS {
             let mode = fs::metadata(dir.join(entry)).map(|found| found.permissions().mode());
             mode.ok().hash(&mut hasher);
         }

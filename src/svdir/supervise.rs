@@ -119,9 +119,12 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenErro
 /// its `supervise/` was removed under us (the old lock is worth nothing then; drop it).
 pub fn open(dir: &Path) -> Result<Supervise, OpenError> {
     let supervise = dir.join("supervise");
-    make_directory(dir, &supervise).map_err(failed("make", &supervise))?;
+    let made = make_directory(dir, &supervise).map_err(failed("make", &supervise))?;
     let lock = take_lock(&supervise)?;
-    if !supervise.join("status").exists() {
+    // One that is empty was left by a supervisor that was killed while it made the directory.
+    if made {
+        write_first(dir, &supervise).map_err(failed("write in", &supervise))?;
+    } else if !fs::metadata(supervise.join("status")).is_ok_and(|found| found.len() > 0) {
         write(dir, &before_the_first_run(dir)).map_err(failed("write in", &supervise))?;
     }
     let fifos = fifos(dir)?;
@@ -203,14 +206,20 @@ pub fn still_ours(dir: &Path, lock: impl AsFd) -> bool {
 }
 
 /// `supervise` as a directory of mode 0700. A link that leads nowhere (Debian's point to /run,
-/// empty after a boot) gets its target made, one level deep, as runsv does it.
-fn make_directory(dir: &Path, supervise: &Path) -> io::Result<()> {
+/// empty after a boot) gets its target made, one level deep, as runsv does it. Whether it was made by
+/// us just now.
+fn make_directory(dir: &Path, supervise: &Path) -> io::Result<bool> {
     let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     };
+    // On a file system that can't be written it may be there all the same.
+    if let Ok(true) = make(supervise) {
+        return Ok(true);
+    }
     match fs::metadata(supervise) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(supervise) {
             Ok(target) => make(&dir.join(target)),
             Err(_) => make(supervise),
@@ -254,12 +263,14 @@ fn open_lock(path: &Path) -> io::Result<File> {
 
 fn fifo(path: &Path, both_ends: bool) -> Result<OwnedFd, OpenError> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+        Ok(()) => {}
+        Err(Errno::EEXIST) => {
+            let kind = fs::metadata(path).map_err(failed("look at", path))?;
+            if !kind.file_type().is_fifo() {
+                return Err(OpenError::NotAFifo(path.to_owned()));
+            }
+        }
         Err(errno) => return Err(failed("make", path)(errno.into())),
-    }
-    let kind = fs::metadata(path).map_err(failed("look at", path))?;
-    if !kind.file_type().is_fifo() {
-        return Err(OpenError::NotAFifo(path.to_owned()));
     }
     let file = OpenOptions::new()
         .read(true)
@@ -284,6 +295,23 @@ pub fn write(dir: &Path, status: &Status) -> io::Result<()> {
     replace(&supervise, "stat", stat_text(status).as_bytes())?;
     kill_point("stat-written");
     replace(&supervise, "status", &encode(status))
+}
+
+/// The same into a directory that was made just now, with the status that runsv begins with. Nobody
+/// reads there before `ok` tells that we live, so it need not be done by rename.
+fn write_first(dir: &Path, supervise: &Path) -> io::Result<()> {
+    let status = before_the_first_run(dir);
+    let put = |name, content: &[u8]| create(&supervise.join(name))?.write_all(content);
+    let put_all = || {
+        put("pid", pid_text(&status).as_bytes())?;
+        put("stat", stat_text(&status).as_bytes())?;
+        put("status", &encode(&status))
+    };
+    match put_all() {
+        // Another supervisor has come and gone meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => write(dir, &status),
+        other => other,
+    }
 }
 
 fn replace(supervise: &Path, name: &str, content: &[u8]) -> io::Result<()> {
@@ -328,266 +356,4 @@ pub fn mirror_down(dir: &Path, down: bool) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::svdir::status::decode;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::process::{Command, Stdio};
-    use std::time::Instant;
-
-    fn status() -> Status {
-        Status {
-            since: SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .expect("after 1970"),
-            pid: Some(std::process::id()),
-            paused: false,
-            want: Want::Up,
-            got_term: false,
-            state: State::Run,
-        }
-    }
-
-    /// A child that another test has just forked holds our descriptors until its exec: what was
-    /// let go of is free a moment later.
-    fn until(mut reached: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !reached() {
-            assert!(Instant::now() < deadline, "not reached in time");
-            std::thread::yield_now();
-        }
-    }
-
-    fn open_when_free(dir: &Path) -> Result<Supervise, OpenError> {
-        let mut opened = open(dir);
-        until(|| {
-            if matches!(opened, Err(OpenError::Locked(_))) {
-                opened = open(dir);
-            }
-            !matches!(opened, Err(OpenError::Locked(_)))
-        });
-        opened
-    }
-
-    fn installed(program: &str) -> bool {
-        let there = Path::new("/usr/bin").join(program).exists();
-        if !there {
-            println!("skipped: {program} is not installed");
-        }
-        there
-    }
-
-    fn modes(supervise: &Path) -> Vec<(String, u32)> {
-        let mut modes: Vec<_> = fs::read_dir(supervise)
-            .expect("supervise")
-            .map(|entry| {
-                let entry = entry.expect("entry");
-                let name = entry.file_name().into_string().expect("name");
-                (name, entry.metadata().expect("metadata").mode())
-            })
-            .collect();
-        modes.push((".".into(), fs::metadata(supervise).expect("dir").mode()));
-        modes.sort();
-        modes
-    }
-
-    #[test]
-    fn a_status_is_there_before_the_first_run_and_an_older_one_is_kept() {
-        let dir = tempfile::tempdir().expect("dir");
-        fs::write(dir.path().join("down"), "").expect("down");
-        let read = || decode(&fs::read(dir.path().join("supervise/status")).expect("status"));
-        let first = open(dir.path()).expect("first");
-        let found = read().expect("a status");
-        assert_eq!((found.state, found.want), (State::Down, Want::Down));
-        write(dir.path(), &status()).expect("written");
-        drop(first);
-        open_when_free(dir.path()).expect("again");
-        assert_eq!(read().expect("a status").state, State::Run);
-    }
-
-    #[test]
-    fn a_second_supervisor_is_refused_before_it_has_changed_anything() {
-        let dir = tempfile::tempdir().expect("dir");
-        let first = open(dir.path()).expect("first");
-        fs::remove_file(dir.path().join("supervise/ok")).expect("remove");
-        let error = open(dir.path()).expect_err("second");
-        assert!(matches!(error, OpenError::Locked(_)), "{error}");
-        assert!(!dir.path().join("supervise/ok").exists());
-        drop(first);
-        open_when_free(dir.path()).expect("free again");
-    }
-
-    #[test]
-    fn a_link_that_leads_nowhere_gets_its_target_one_level_deep() {
-        let dir = tempfile::tempdir().expect("dir");
-        let run = tempfile::tempdir().expect("run");
-        let svc = dir.path().join("svc");
-        fs::create_dir(&svc).expect("svc");
-        symlink(run.path().join("svc"), svc.join("supervise")).expect("link");
-        open(&svc).expect("opened");
-        assert_eq!(
-            fs::metadata(run.path().join("svc")).expect("made").mode() & 0o7777,
-            0o700
-        );
-        fs::remove_file(svc.join("supervise")).expect("remove");
-        symlink(run.path().join("a/b"), svc.join("supervise")).expect("link");
-        let error = open(&svc).expect_err("two levels");
-        assert!(error.to_string().contains("cannot make"), "{error}");
-        fs::remove_file(svc.join("supervise")).expect("remove");
-        symlink("../beside", svc.join("supervise")).expect("link");
-        open(&svc).expect("a relative one");
-        assert!(dir.path().join("beside/lock").exists());
-    }
-
-    #[test]
-    fn a_control_that_is_no_fifo_is_an_error_that_tells_the_cure() {
-        let dir = tempfile::tempdir().expect("dir");
-        drop(open(dir.path()).expect("first"));
-        let control = dir.path().join("supervise/control");
-        fs::remove_file(&control).expect("remove");
-        fs::write(&control, "").expect("file");
-        let error = open_when_free(dir.path()).expect_err("no fifo");
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("rm {}", control.display())),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_removed_supervise_is_noticed_and_made_anew() {
-        let dir = tempfile::tempdir().expect("dir");
-        let first = open(dir.path()).expect("first");
-        assert!(still_ours(dir.path(), &first.lock));
-        fs::remove_dir_all(dir.path().join("supervise")).expect("remove");
-        assert!(!still_ours(dir.path(), &first.lock));
-        let second = open(dir.path()).expect("anew, the old lock still held");
-        assert!(still_ours(dir.path(), &second.lock));
-        assert!(!still_ours(dir.path(), &first.lock));
-    }
-
-    #[test]
-    fn a_duplicate_of_the_lock_holds_it_and_a_successor_needs_only_the_fifos() {
-        let dir = tempfile::tempdir().expect("dir");
-        let first = open(dir.path()).expect("first");
-        let kept = first.lock.try_clone().expect("duplicate");
-        drop(first);
-        assert!(matches!(open(dir.path()), Err(OpenError::Locked(_))));
-        fifos(dir.path()).expect("fifos");
-        drop(kept);
-    }
-
-    #[test]
-    fn a_new_file_that_was_left_or_planted_is_not_written_through() {
-        let dir = tempfile::tempdir().expect("dir");
-        let _held = open(dir.path()).expect("open");
-        let victim = dir.path().join("victim");
-        fs::write(&victim, "precious").expect("victim");
-        symlink(&victim, dir.path().join("supervise/status.new")).expect("plant");
-        write(dir.path(), &status()).expect("written");
-        assert_eq!(fs::read_to_string(&victim).expect("victim"), "precious");
-        let bytes = fs::read(dir.path().join("supervise/status")).expect("status");
-        assert_eq!(decode(&bytes).map(|status| status.state), Some(State::Run));
-    }
-
-    #[test]
-    fn down_is_mirrored_and_taken_back() {
-        let dir = tempfile::tempdir().expect("dir");
-        let _held = open(dir.path()).expect("open");
-        let down = dir.path().join("supervise/down");
-        for wanted in [true, true, false, false] {
-            mirror_down(dir.path(), wanted).expect("mirrored");
-            assert_eq!(down.exists(), wanted);
-        }
-    }
-
-    /// Starts runsv on a service that sleeps and returns when its first status is there.
-    fn runsv(dir: &Path) -> std::process::Child {
-        let run = dir.join("run");
-        fs::write(&run, "#!/bin/sh\nexec sleep 1000\n").expect("run");
-        fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).expect("mode");
-        let child = Command::new("runsv").arg(dir).spawn().expect("runsv");
-        let is_up = || {
-            fs::read(dir.join("supervise/status"))
-                .ok()
-                .and_then(|bytes| decode(&bytes))
-                .is_some_and(|status| status.state == State::Run)
-        };
-        until(is_up);
-        child
-    }
-
-    #[test]
-    fn files_and_modes_are_those_that_the_real_runsv_makes() {
-        if !installed("runsv") {
-            return;
-        }
-        let theirs = tempfile::tempdir().expect("dir");
-        let mut child = runsv(theirs.path());
-        let listed = modes(&theirs.path().join("supervise"));
-        let bytes = fs::read(theirs.path().join("supervise/status")).expect("status");
-        let stat = fs::read_to_string(theirs.path().join("supervise/stat")).expect("stat");
-        let pid = fs::read_to_string(theirs.path().join("supervise/pid")).expect("pid");
-        let locked = open(theirs.path());
-        let mut control = OpenOptions::new()
-            .write(true)
-            .open(theirs.path().join("supervise/control"))
-            .expect("control");
-        control.write_all(b"x").expect("exit");
-        child.wait().expect("runsv ends");
-
-        assert!(matches!(locked, Err(OpenError::Locked(_))));
-        let status = decode(&bytes).expect("status");
-        assert_eq!(encode(&status).as_slice(), bytes);
-        assert_eq!(stat_text(&status), stat);
-        assert_eq!(pid_text(&status), pid);
-        let ours = tempfile::tempdir().expect("dir");
-        let _held = open(ours.path()).expect("open");
-        write(ours.path(), &status).expect("write");
-        assert_eq!(modes(&ours.path().join("supervise")), listed);
-    }
-
-    #[test]
-    fn the_real_sv_reads_what_we_write() {
-        if !installed("sv") {
-            return;
-        }
-        let dir = tempfile::tempdir().expect("dir");
-        let sv = |command: &str| {
-            let output = Command::new("sv")
-                .args([command, &dir.path().display().to_string()])
-                .stdin(Stdio::null())
-                .output()
-                .expect("sv");
-            (
-                output.status.code(),
-                String::from_utf8_lossy(&output.stdout).into_owned(),
-            )
-        };
-        let held = open(dir.path()).expect("open");
-        write(dir.path(), &status()).expect("write");
-        let (code, text) = sv("status");
-        let pid = std::process::id();
-        assert_eq!(code, Some(0), "{text}");
-        assert!(
-            text.starts_with("run: ") && text.contains(&format!("(pid {pid}) ")),
-            "{text}"
-        );
-        assert_eq!(sv("check").0, Some(0));
-        let down = Status {
-            pid: None,
-            state: State::Down,
-            want: Want::Down,
-            ..status()
-        };
-        write(dir.path(), &down).expect("write");
-        assert!(sv("status").1.starts_with("down: "));
-        assert_eq!(sv("hup").0, Some(0));
-        let mut byte = [0; 8];
-        assert_eq!(nix::unistd::read(&held.fifos.control, &mut byte), Ok(1));
-        assert_eq!(byte[0], b'h');
-        drop(held);
-        until(|| sv("status").1.contains("runsv not running"));
-    }
-}
+mod tests;

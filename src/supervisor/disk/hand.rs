@@ -374,8 +374,8 @@ impl Hand {
             // The scan tells that it has gone.
             return;
         }
-        let here = inodes(&dir);
-        if check && here != seen {
+        let here = if check { inodes(&dir) } else { seen };
+        if here != seen {
             if self.may_be_on_its_way_out(name, here, seen) {
                 return;
             }

@@ -192,3 +192,14 @@ fn a_directory_that_is_gone_or_none_is_said_to_be() {
         file.headline
     );
 }
+
+/// Another version of us may have taken the print that this one compares with.
+#[test]
+fn without_log_the_print_is_that_of_an_empty_one() {
+    let dir = service(&[("run", "")]);
+    let without = fingerprint(dir.path());
+    fs::create_dir(dir.path().join("log")).expect("log");
+    assert_eq!(fingerprint(dir.path()), without);
+    fs::write(dir.path().join("log/run"), "").expect("run");
+    assert_ne!(fingerprint(dir.path()), without);
+}
