@@ -193,7 +193,7 @@ impl Supervisor {
         };
         match ask.request.verb {
             // Whoever names a service means that one, as with runit's sv.
-            Verb::Shutdown | Verb::Upgrade | Verb::StepDown if !ask.request.names.is_empty() => {
+            Verb::Shutdown | Verb::Upgrade if !ask.request.names.is_empty() => {
                 let message = "this is for all and takes no names; to end a service use stop";
                 return refuse(&ask, "bad-request", message.into());
             }
