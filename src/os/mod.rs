@@ -4,6 +4,7 @@
 //! service.
 
 pub mod clock;
+pub mod draft;
 pub mod fds;
 pub mod halting;
 pub mod identity;

@@ -9,6 +9,7 @@
 //! any more is found by what it writes into (`holders`).
 
 use super::holders::{Holder, Holders};
+use crate::os::draft::Draft;
 use crate::os::fds;
 use crate::os::identity::{Identity, Realm};
 use crate::os::pidfd::PidFd;
@@ -97,17 +98,7 @@ fn directory(dir: &Path) -> io::Result<(u64, u64)> {
 /// Replaces the record. A reader sees the old one or the new one.
 pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
     let bytes = bytes(dir, living)?;
-    let new = dir.join("supervise/outlast.new");
-    let mut file = match create(&new) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&new)?;
-            create(&new)?
-        }
-        other => other?,
-    };
-    file.write_all(&bytes)?;
-    drop(file);
-    fs::rename(&new, place(dir))
+    Draft::write(&dir.join("supervise"), "outlast", 0o600, &bytes)?.put()
 }
 
 /// The same where there is none: until it is whole it is as good as none.

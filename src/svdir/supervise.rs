@@ -5,6 +5,7 @@
 //! its `log/`. The files are left behind when supervision ends, as runit does it.
 
 use super::status::{State, Status, Want, encode, pid_text, stat_text};
+use crate::os::draft::Draft;
 use crate::os::pidfd::PidFd;
 use crate::os::{kill_point, locks, wording};
 use nix::errno::Errno;
@@ -121,7 +122,8 @@ pub fn open(dir: &Path) -> Result<Supervise, OpenError> {
     let supervise = dir.join("supervise");
     let made = make_directory(dir, &supervise).map_err(failed("make", &supervise))?;
     let lock = take_lock(&supervise)?;
-    // One that is empty was left by a supervisor that was killed while it made the directory.
+    // One that is empty was left by a supervisor that was killed while it made the directory, or by a
+    // machine that lost its power.
     if made {
         write_first(dir, &supervise).map_err(failed("write in", &supervise))?;
     } else if !fs::metadata(supervise.join("status")).is_ok_and(|found| found.len() > 0) {
@@ -287,8 +289,8 @@ fn fifo(path: &Path, both_ends: bool) -> Result<OwnedFd, OpenError> {
     Ok(file.into())
 }
 
-/// Writes `pid`, `stat` and `status`, in runsv's order, each by rename: a reader sees the old
-/// file or the new one, never a part.
+/// Writes `pid`, `stat` and `status`, in runsv's order: of each a reader sees the old file or the
+/// new one, never a part.
 pub fn write(dir: &Path, status: &Status) -> io::Result<()> {
     let supervise = dir.join("supervise");
     replace(&supervise, "pid", pid_text(status).as_bytes())?;
@@ -315,20 +317,9 @@ fn write_first(dir: &Path, supervise: &Path) -> io::Result<()> {
 }
 
 fn replace(supervise: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let new = supervise.join(format!("{name}.new"));
-    let mut file = match create(&new) {
-        // Left by a supervisor that died between write and rename. Removed and not truncated: it
-        // could be a link that somebody has put there.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&new)?;
-            create(&new)?
-        }
-        other => other?,
-    };
-    file.write_all(content)?;
-    drop(file);
+    let draft = Draft::write(supervise, name, 0o644, content)?;
     kill_point("status-not-renamed");
-    fs::rename(&new, supervise.join(name))
+    draft.put()
 }
 
 fn create(path: &Path) -> io::Result<File> {
