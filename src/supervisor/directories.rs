@@ -60,6 +60,7 @@ impl Supervisor {
             } => self.explained(id, pid, failure, words),
             News::Examined(found) => self.examined(found),
             News::Settled { ticket } => self.settled(ticket),
+            News::Shown { ticket } => self.shown(ticket),
             News::Writable { id } => {
                 if let Some(place) = self.places.get_mut(&id) {
                     tracing::info!(

@@ -16,7 +16,7 @@ use crate::svdir::supervise::{Fifos, OpenError};
 use hand::Hand;
 pub use hand::open_directory;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -30,6 +30,7 @@ mod orphans;
 mod runit;
 mod trust;
 mod vanishing;
+mod writing;
 
 pub use trust::Trust;
 
@@ -87,6 +88,11 @@ pub enum Job {
     Settle {
         ticket: u64,
     },
+    /// Write the status of these before any other, and tell when that is done.
+    Show {
+        ticket: u64,
+        ids: BTreeSet<ServiceId>,
+    },
     End,
 }
 
@@ -122,6 +128,10 @@ pub enum News {
         words: Words,
     },
     Settled {
+        ticket: u64,
+    },
+    /// What was handed over of these services by then is in their `supervise/`, if it can be.
+    Shown {
         ticket: u64,
     },
     /// Of another thread: whether a binary is fit to take over.
@@ -245,6 +255,7 @@ impl Disk {
             | Job::Bereft
             | Job::Explain { .. }
             | Job::Settle { .. }
+            | Job::Show { .. }
             | Job::End => {}
         }
         // The thread ends only with us.

@@ -373,6 +373,7 @@ impl Supervisor {
         let left = self.bounds().map(|bounds| bounds.end.since(self.now()));
         self.disk
             .end(left.map_or(DISK_GRACE, |left| left.min(DISK_GRACE)));
+        self.tell_unshown();
         if let Some(cgroups) = &self.cgroups {
             cgroups.clean();
         }

@@ -299,6 +299,7 @@ impl Supervisor {
         self.catch_up_now();
         tracing::warn!("making room for another supervisor; services go on");
         self.disk.end(LAST_WORDS);
+        self.tell_unshown();
         // The scribe's link ends with us: it writes out what is in the pipes, and the next one waits
         // for that.
         super::upgrade::accept(ask);

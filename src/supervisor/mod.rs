@@ -32,6 +32,7 @@ mod standing;
 mod story;
 mod sweep;
 mod takeover;
+mod untold;
 mod upgrade;
 mod watched;
 mod words;
@@ -397,6 +398,7 @@ impl Supervisor {
             }
             if let Some(binary) = self.successor.take() {
                 self.catch_up_now();
+                self.tell_unshown();
                 return Ok(End::Upgrade(self.keeper, binary));
             }
         }

@@ -1,12 +1,12 @@
 //! What clients ask for, and that each gets exactly one answer.
 
 use super::door::{Ask, refusal};
+use super::untold::Untold;
 use super::vocab::{Command, Event, FailedBecause, Outcome, ServiceId, Tick, Token};
 use super::{Job, Supervisor, show, words};
 use crate::ipc::control::{self, NAMES_MAX, Request, Response, Service, Trouble, VERSION, Verb};
 use crate::ipc::scribe::ToScribe;
 use crate::machine::view::Phase;
-use crate::os::kill_point;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub struct Desk {
     pending: BTreeMap<u64, Pending>,
     tokens: BTreeMap<Token, (u64, ServiceId)>,
     shutdowns: Vec<Ask>,
-    /// Answers that wait for the keeper.
-    untold: Vec<(Ask, bool, Vec<Service>)>,
+    /// Answers on their way out.
+    pub untold: Untold,
     arrived: VecDeque<Arrived>,
     /// Entries of the scan directory that were complained about.
     pub odd: BTreeSet<String>,
@@ -66,7 +66,7 @@ struct Answered {
 }
 
 impl Desk {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.last = self.last.wrapping_add(1);
         self.last
     }
@@ -77,6 +77,7 @@ impl Desk {
             .values()
             .filter_map(|pending| pending.deadline)
             .chain(arrived)
+            .chain(self.untold.deadline())
             .min()
     }
 
@@ -135,7 +136,7 @@ impl Pending {
     }
 }
 
-fn respond(ask: &Ask, ok: bool, services: Vec<Service>) {
+pub fn respond(ask: &Ask, ok: bool, services: Vec<Service>) {
     let id = ask.request.id;
     // A client that has gone needs no answer.
     let _ = ask.answer.send(Response {
@@ -374,7 +375,7 @@ impl Supervisor {
             }
             self.settle();
             let services = ids.into_iter().filter_map(|id| self.show(id)).collect();
-            return self.answer(ask, true, services);
+            return self.answer(ask, true, services, Vec::new());
         }
         let limit = request.timeout_ms.map(Duration::from_millis);
         let number = self.desk.next();
@@ -478,6 +479,7 @@ impl Supervisor {
         let Some(pending) = self.desk.pending.remove(&number) else {
             return;
         };
+        let ids = pending.services.iter().map(|(id, _)| *id).collect();
         let services: Vec<Service> = pending
             .services
             .into_iter()
@@ -486,23 +488,7 @@ impl Supervisor {
         let ok = services
             .iter()
             .all(|shown| shown.outcome.as_ref().is_none_or(|out| out.ok));
-        self.answer(pending.ask, ok, services);
-    }
-
-    /// A client relies on what it is told. So it is told when the keeper has all that a successor
-    /// needs to know of it.
-    fn answer(&mut self, ask: Ask, ok: bool, services: Vec<Service>) {
-        self.desk.untold.push((ask, ok, services));
-        self.tell_untold();
-    }
-
-    pub fn tell_untold(&mut self) {
-        if self.keeper.waiting() == 0 {
-            for (ask, ok, services) in self.desk.untold.drain(..) {
-                kill_point("answer-unwritten");
-                respond(&ask, ok, services);
-            }
-        }
+        self.answer(pending.ask, ok, services, ids);
     }
 
     fn ask_why(&mut self, ask: Ask, mut ids: Vec<ServiceId>) {

@@ -173,28 +173,34 @@ impl Supervisor {
 
     pub fn publish_now(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
-            let Some(view) = self.fleet.view(id) else {
-                continue;
+            self.publish_one(id);
+        }
+    }
+
+    /// What has been passed on already is not passed on again.
+    pub fn publish_one(&mut self, id: ServiceId) {
+        let dirty = self.places.get(&id).is_some_and(|place| place.dirty);
+        let Some(view) = self.fleet.view(id).filter(|_| dirty) else {
+            return;
+        };
+        let down = self.fleet.spec(id).map(|spec| spec.down);
+        let record = self.record(id);
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        place.dirty = false;
+        if place.ok.is_some() {
+            let since = place.dated(view.runit().since);
+            let status = show::runit_status(&view, since);
+            place.paused = status.paused;
+            let dir = Arc::clone(&place.dir);
+            let write = disk::Write {
+                dir,
+                status,
+                down,
+                record,
             };
-            let down = self.fleet.spec(id).map(|spec| spec.down);
-            let record = self.record(id);
-            let Some(place) = self.places.get_mut(&id) else {
-                continue;
-            };
-            place.dirty = false;
-            if place.ok.is_some() {
-                let since = place.dated(view.runit().since);
-                let status = show::runit_status(&view, since);
-                place.paused = status.paused;
-                let dir = Arc::clone(&place.dir);
-                let write = disk::Write {
-                    dir,
-                    status,
-                    down,
-                    record,
-                };
-                self.disk.write(id, write);
-            }
+            self.disk.write(id, write);
         }
     }
 }

@@ -15,6 +15,7 @@ mod points;
 mod quarantine;
 mod scribe;
 mod serving;
+mod shown;
 mod stopping;
 mod supervision;
 pub mod upgrade;

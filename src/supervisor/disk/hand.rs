@@ -1,7 +1,7 @@
 //! The thread's side: one job after the other, then status files, then what inotify has to tell.
 
 use super::runit::Net;
-use super::{Job, News, Opened, Record, Trust, Write, Writes};
+use super::{Job, News, Opened, Trust, Write, Writes};
 use crate::launch::report;
 use crate::machine::spec::Start;
 use crate::supervisor::Settings;
@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -61,10 +61,12 @@ pub(super) struct Known {
 /// The thread's side.
 pub(super) struct Hand {
     /// What goes before the rest, and the rest.
-    todo: [std::sync::mpsc::Receiver<Job>; 2],
+    pub(super) todo: [std::sync::mpsc::Receiver<Job>; 2],
     tell: mpsc::UnboundedSender<News>,
     ear: UnixStream,
-    writes: Writes,
+    pub(super) writes: Writes,
+    /// Of these, what has been taken to be written and is not written yet.
+    pub(super) in_hand: BTreeMap<ServiceId, Write>,
     pub(super) watch: Watch,
     pub(super) unreliable: bool,
     pub(super) scan_dir: PathBuf,
@@ -76,7 +78,7 @@ pub(super) struct Hand {
     /// Directories to be tried again, since somebody else holds their lock or descriptors were
     /// short; true for the one of the log service.
     pub(super) again: BTreeSet<(String, bool)>,
-    failed_writes: BTreeSet<ServiceId>,
+    pub(super) failed_writes: BTreeSet<ServiceId>,
     /// Directories without their `supervise/`, and until when they may vanish in peace.
     pub(super) vanishing: BTreeMap<String, Instant>,
     /// The keeper has gone, and the locks with it; those that we took again.
@@ -100,6 +102,7 @@ impl Hand {
             tell,
             ear,
             writes,
+            in_hand: BTreeMap::new(),
             watch: Watch::new()?,
             unreliable: !reliable(&scan_dir),
             net: Net::for_manner(settings),
@@ -175,7 +178,7 @@ impl Hand {
         let _ = self.tell.send(news);
     }
 
-    fn job(&mut self, job: Job) {
+    pub(super) fn job(&mut self, job: Job) {
         match job {
             Job::ReadAll => {
                 let _ = self.watch_scan_directory();
@@ -255,15 +258,14 @@ impl Hand {
                 self.settle(true);
                 self.say(News::Settled { ticket });
             }
+            Job::Show { ticket, ids } => self.show(ticket, &ids),
             Job::End => {}
         }
     }
 
     fn forget(&mut self, name: &str, id: ServiceId) {
         self.failed_writes.remove(&id);
-        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = writes.remove(&id);
-        drop(writes);
+        let last = self.handed_over().remove(&id);
         if self.net.is_some() {
             if let Some(last) = last {
                 self.write(id, &last);
@@ -498,54 +500,6 @@ impl Hand {
             };
             if self.open(&name, &place, log, false) && !log {
                 self.read(&name, false);
-            }
-        }
-    }
-
-    fn write_all(&mut self) {
-        let writes = {
-            let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *writes)
-        };
-        for (id, write) in writes {
-            // Somebody waits for what goes before the rest.
-            while let Ok(job) = self.todo[0].try_recv() {
-                self.job(job);
-            }
-            self.write(id, &write);
-        }
-    }
-
-    fn write(&mut self, id: ServiceId, write: &Write) {
-        let lost = self.bereft && !self.kept.contains_key(&id);
-        let lock = lost.then(|| supervise::lock_left(&write.dir));
-        if matches!(lock, Some(Err(_))) {
-            return;
-        }
-        // First, so that what a client sees running would be found by a successor.
-        let recorded = match &write.record {
-            Record::Nobody => {
-                left::remove(&write.dir);
-                Ok(())
-            }
-            Record::Living(living) => left::write(&write.dir, living),
-        };
-        let mut done = recorded.and_then(|()| supervise::write(&write.dir, &write.status));
-        if let Some(down) = write.down {
-            done = done.and_then(|()| supervise::mirror_down(&write.dir, down));
-        }
-        match done {
-            Ok(()) => {
-                if self.failed_writes.remove(&id) {
-                    self.say(News::Writable { id });
-                }
-            }
-            // The scan tells that it has gone.
-            Err(_) if !write.dir.exists() => {}
-            Err(error) => {
-                if self.failed_writes.insert(id) {
-                    self.say(News::Unwritable { id, error });
-                }
             }
         }
     }
