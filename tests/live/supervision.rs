@@ -333,6 +333,28 @@ fn a_running_service_can_be_removed_file_by_file() {
 }
 
 #[test]
+fn so_can_one_with_a_log_service() {
+    let world = World::new();
+    let run = "#!/bin/sh\nexec sleep 1000\n";
+    let log = "#!/bin/sh\nexec cat >/dev/null\n";
+    for number in 0..12 {
+        let name = format!("web{number}");
+        let place = world.service(&name, &[("run", run), ("log/run", log)]);
+        world.until_up_on_disk(&name);
+        world.until_up_on_disk(&format!("{name}/log"));
+        // In the order that is worst: sv sees it as gone, and its files follow.
+        for part in ["log/supervise", "log", "supervise"] {
+            fs::remove_dir_all(place.join(part)).expect("nothing comes back while it is removed");
+        }
+        fs::remove_dir_all(&place).expect("nothing has come back");
+        eventually("it is forgotten", || {
+            world.find(&name).is_none().then_some(())
+        });
+        assert!(!place.exists());
+    }
+}
+
+#[test]
 fn many_services_at_once_need_no_more_descriptors_than_three_each_and_some_to_spare() {
     const COUNT: u32 = 600;
     let mut world = World::quiet();

@@ -79,8 +79,9 @@ pub(super) struct Hand {
     /// short; true for the one of the log service.
     pub(super) again: BTreeSet<(String, bool)>,
     pub(super) failed_writes: BTreeSet<ServiceId>,
-    /// Directories without their `supervise/`, and until when they may vanish in peace.
-    pub(super) vanishing: BTreeMap<String, Instant>,
+    /// Directories without their `supervise/`, and until when they may vanish in peace; true for the
+    /// one of the log service.
+    pub(super) vanishing: BTreeMap<(String, bool), Instant>,
     /// The keeper has gone, and the locks with it; those that we took again.
     pub(super) bereft: bool,
     pub(super) kept: BTreeMap<ServiceId, OwnedFd>,
@@ -378,7 +379,7 @@ impl Hand {
         }
         let here = if check { inodes(&dir) } else { seen };
         if here != seen {
-            if self.may_be_on_its_way_out(name, here, seen) {
+            if self.may_be_on_its_way_out(name, false, here, seen) {
                 return;
             }
             let _ = self.watch.service(&key, &dir);
@@ -388,7 +389,9 @@ impl Hand {
         }
         if check && log.is_some() {
             let dir = dir.join("log");
-            if dir.is_dir() && inodes(&dir) != seen_log {
+            let here = inodes(&dir);
+            let changed = dir.is_dir() && here != seen_log;
+            if changed && !self.may_be_on_its_way_out(name, true, here, seen_log) {
                 self.reopen(name, &dir, true, seen_log);
             }
         }
@@ -404,7 +407,11 @@ impl Hand {
         let loaded = self.load(&dir, name);
         // runsv tries at once, and says what came of it.
         let tries = self.net.as_ref().is_some_and(|net| net.one);
-        if tries || check_startable(&loaded, &dir) {
+        // A log/ that has gone may be the beginning of the whole directory's end.
+        let lost = log.is_some()
+            && self.net.is_none()
+            && matches!(&loaded, Ok(definition) if definition.log.is_none());
+        if tries || !lost && check_startable(&loaded, &dir) {
             self.settling.remove(name);
             self.say(News::Loaded {
                 id,
