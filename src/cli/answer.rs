@@ -27,6 +27,16 @@ pub fn success(row: &Row, waited: bool, service: &Service) -> String {
             format_args!("; {fate}: {}", leftovers(&service.leftovers)),
         );
     }
+    if !service.living_on.is_empty() {
+        push(
+            &mut text,
+            format_args!(
+                "; still alive outside its scope, started while it ran: {} (scope = \"tree\" would \
+                 end such, see: outlast why {name})",
+                leftovers(&service.living_on)
+            ),
+        );
+    }
     text
 }
 
@@ -185,6 +195,23 @@ mod tests {
         );
         assert!(success(row("stop"), false, &stopped).contains("; left over: nginx"));
         assert!(success(row("pause"), true, &stopped).contains("; left over: nginx"));
+    }
+
+    #[test]
+    fn a_stop_does_not_claim_that_what_lives_on_is_stopped() {
+        let stopped = Service {
+            living_on: vec![Leftover {
+                pid: 41,
+                name: "ngi\x1bnx".into(),
+            }],
+            outcome: reached(),
+            ..down("web")
+        };
+        assert_eq!(
+            success(row("stop"), true, &stopped),
+            "web: stopped; still alive outside its scope, started while it ran: ngi\\x1bnx (pid 41) \
+             (scope = \"tree\" would end such, see: outlast why web)"
+        );
     }
 
     #[test]

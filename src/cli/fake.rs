@@ -194,6 +194,7 @@ pub fn service(name: &str) -> Service {
         problem: None,
         log_dir: None,
         leftovers: Vec::new(),
+        living_on: Vec::new(),
         outcome: None,
         why: None,
     }

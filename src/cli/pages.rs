@@ -242,6 +242,10 @@ mod tests {
                 pid: 1,
                 name: String::new(),
             }],
+            living_on: vec![Leftover {
+                pid: 2,
+                name: String::new(),
+            }],
             outcome: fake::failed("ended", ""),
             why: Some(Why {
                 story: Vec::new(),

@@ -141,6 +141,10 @@ pub struct Service {
     /// Processes of ended runs, still there or just ended by this command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
+    /// Processes that were started while a run of it lived, outside its scope, and are still alive, as
+    /// far as that is known; with commands that are waited for and with `why`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub living_on: Vec<Leftover>,
     /// For a command: whether this service reached what was asked, and if not, why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -1,16 +1,17 @@
 //! What can wait until a start that was asked for is under way: lines for people, `supervise/`, and the
-//! question whether memory had run out.
+//! questions whether memory had run out and whether a run has put itself into the background.
 //!
 //! Whoever waits for a service that has died waits for the exec of its successor. None of this is needed
 //! for that, and all of it takes time of processors that keeper and child need. What a successor of
 //! ours has to know does not wait: that goes to the keeper before the start is asked for. A start that
 //! takes long holds nothing up: then this waits for [`PATIENCE`].
 
+use super::background::Lived;
 use super::farewell::Stage;
 use super::vocab::{Notice, ServiceId, Tick};
 use super::{Supervisor, cgroups};
 use crate::ipc::wire::Key;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Several times what a start takes.
@@ -25,6 +26,8 @@ pub struct Afterwards {
     notices: Vec<(ServiceId, Notice)>,
     /// Services of which a run was ended by KILL.
     killed: BTreeSet<ServiceId>,
+    /// Services of which a run ended with success at once, and when it had lived.
+    ended_well: BTreeMap<ServiceId, Lived>,
 }
 
 impl Afterwards {
@@ -46,6 +49,7 @@ impl Afterwards {
     pub fn forget(&mut self, id: ServiceId) {
         self.starting.retain(|key| key.id != id.0);
         self.killed.remove(&id);
+        self.ended_well.remove(&id);
     }
 
     pub fn deadline(&self) -> Option<Tick> {
@@ -67,6 +71,15 @@ impl Afterwards {
             false => self.killed.remove(&id),
         };
     }
+
+    /// Whether the run has left something in the background is to be found out.
+    pub fn ended_well(&mut self, id: ServiceId, lived: Lived) {
+        self.ended_well.insert(id, lived);
+    }
+
+    pub fn take_ended_well(&mut self) -> BTreeMap<ServiceId, Lived> {
+        std::mem::take(&mut self.ended_well)
+    }
 }
 
 impl Supervisor {
@@ -80,8 +93,14 @@ impl Supervisor {
 
     pub fn catch_up_now(&mut self) {
         self.say_notices();
-        self.look_for_oom();
+        self.look_back();
         self.publish();
+    }
+
+    /// What only a closer look can tell of the runs that have ended.
+    pub fn look_back(&mut self) {
+        self.look_for_oom();
+        self.look_for_escaped();
     }
 
     /// In the order in which they came. At the end of everything other lines tell what follows from them.
@@ -100,7 +119,7 @@ impl Supervisor {
 
     /// Whether the kernel has ended somebody for want of memory; whom, the whole machine's count can't
     /// say. Reading that costs as much as all else that an end brings with it.
-    pub fn look_for_oom(&mut self) {
+    fn look_for_oom(&mut self) {
         let killed = std::mem::take(&mut self.afterwards.killed);
         if killed.is_empty() {
             return;

@@ -118,6 +118,7 @@ impl Supervisor {
         let main = blob.main.map(ServiceId);
         let mut place = Place::new(&blob.name, main, &self.settings.dir.join(&blob.name));
         place.sessions = blob.sessions;
+        place.escaped = blob.escaped;
         place.definition = blob.definition;
         place.suspicion = blob.suspicion;
         place.since = blob.since;
@@ -264,6 +265,9 @@ impl Supervisor {
         }
         self.leave_session(id, role, pid);
         self.final_event(id, Event::Exited { role, exit }, key, pid);
+        if role == Role::Run {
+            self.may_have_escaped(id);
+        }
     }
 
     /// Another keeper's child has ended; how, nobody here could see.
@@ -456,6 +460,7 @@ pub mod tests {
             main: None,
             pipe: None,
             sessions: Vec::new(),
+            escaped: Vec::new(),
             foreign: false,
             starts: Vec::new(),
             face: Face {

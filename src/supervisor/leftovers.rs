@@ -33,6 +33,13 @@ pub struct Stray {
 pub const MARK: &str = "OUTLAST_SERVICE";
 
 impl Stray {
+    pub fn leftover(&self) -> Leftover {
+        Leftover {
+            pid: Pid(self.pid),
+            name: self.name.clone(),
+        }
+    }
+
     /// Whether its environment says that it came from this service. A process may have changed
     /// that; it is the last resort.
     pub fn marked(&self, service: &str) -> bool {
@@ -160,10 +167,7 @@ impl Pinned {
         let process = PidFd::open(stray.pid).ok()?;
         let now = look_at(stray.pid)?;
         (now.started == stray.started).then(|| Pinned {
-            leftover: Leftover {
-                pid: Pid(stray.pid),
-                name: stray.name.clone(),
-            },
+            leftover: stray.leftover(),
             process,
         })
     }

@@ -8,6 +8,7 @@
 
 mod afterwards;
 mod awaited;
+mod background;
 mod cgroups;
 mod diagnostics;
 mod directories;

@@ -69,6 +69,9 @@ pub struct Place {
     pub tree: Vec<(i32, u64)>,
     /// The sessions of those.
     pub tree_sessions: Vec<i32>,
+    /// Sessions outside its scope that were found when a run had just ended, each with the clock tick
+    /// from boot at which that was.
+    pub escaped: Vec<(i32, u64)>,
     pub cgroup: Option<PathBuf>,
     pub oom_before: u64,
     /// Leftovers waited for.
@@ -204,6 +207,12 @@ impl Place {
         let started = known(*self.started.get(at)?)?;
         let pid = (*self.alive.get(at)?)?;
         Some(Identity { pid, started })
+    }
+
+    /// When the last run that is known of was started, in clock ticks from boot.
+    pub fn run_began(&self) -> Option<u64> {
+        let [started, ..] = self.started;
+        known(started)
     }
 
     pub fn ask_for(&mut self, role: Role) {

@@ -63,6 +63,8 @@ type Tail = (Vec<String>, Option<String>);
 /// A service's part of an answer.
 struct Answered {
     shown: Option<Service>,
+    /// What is advised if the run wrote nothing.
+    if_silent: Option<String>,
 }
 
 impl Desk {
@@ -113,9 +115,13 @@ impl Desk {
             .services
             .into_iter()
             .filter_map(|(_, answered)| {
-                let mut shown = answered?.shown?;
+                let Answered { shown, if_silent } = answered?;
+                let mut shown = shown?;
                 let tail = tails.next().flatten();
                 if let (Some(why), Some((lines, file))) = (&mut shown.why, tail) {
+                    if lines.is_empty() && if_silent.is_some() {
+                        why.advice = if_silent;
+                    }
                     why.log = lines;
                     why.log_file = file;
                 }
@@ -260,7 +266,7 @@ impl Supervisor {
     }
 
     fn serve(&mut self, ask: Ask) {
-        self.look_for_oom();
+        self.look_back();
         let request = &ask.request;
         if request.names.len() > NAMES_MAX {
             let message = format!("at most {NAMES_MAX} names in one request");
@@ -423,7 +429,7 @@ impl Supervisor {
         let Some((number, id)) = self.desk.tokens.remove(&token) else {
             return;
         };
-        self.look_for_oom();
+        self.look_back();
         let mut shown = self.show(id);
         let (ok, trouble, leftovers) = match outcome {
             Outcome::Reached { leftovers } => (true, None, leftovers),
@@ -459,12 +465,14 @@ impl Supervisor {
             if !leftovers.is_empty() {
                 shown.leftovers = show::leftovers(&leftovers);
             }
+            shown.living_on = show::leftovers(&self.living_on(id));
         }
         let Some(pending) = self.desk.pending.get_mut(&number) else {
             return;
         };
         if let Some((_, place)) = pending.services.iter_mut().find(|(other, _)| *other == id) {
-            *place = Some(Answered { shown });
+            let if_silent = None;
+            *place = Some(Answered { shown, if_silent });
         }
         if pending
             .services
@@ -498,11 +506,16 @@ impl Supervisor {
         let mut services = Vec::new();
         let mut tails = BTreeMap::new();
         for id in ids {
-            let mut shown = self.show(id);
+            let (mut shown, mut if_silent) = (self.show(id), None);
             if let Some(shown) = &mut shown {
-                shown.why = self.why(id);
+                let living_on = self.living_on(id);
+                shown.living_on = show::leftovers(&living_on);
+                if let Some(told) = self.why(id, &living_on) {
+                    shown.why = Some(told.why);
+                    if_silent = told.if_silent;
+                }
             }
-            services.push((id, Some(Answered { shown })));
+            services.push((id, Some(Answered { shown, if_silent })));
             let token = self.desk.next();
             let scribed = self.places.get(&id).is_some_and(|place| place.scribed);
             if scribed && self.pen.is_connected() {

@@ -72,6 +72,7 @@ impl Supervisor {
             problem: self.problem(id, &view),
             log_dir: face.log_dir,
             leftovers: leftovers(&view.leftovers),
+            living_on: Vec::new(),
             outcome: None,
             why: None,
         })

@@ -23,6 +23,9 @@ pub struct Blob {
     pub pipe: Option<u64>,
     #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<i32>,
+    /// Sessions outside its scope, and until when a run lived that was there when they were made.
+    #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+    pub escaped: Vec<(i32, u64)>,
     /// It was started under another keeper.
     #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
@@ -114,6 +117,7 @@ impl Supervisor {
             main: place.main.map(|main| main.0),
             pipe: place.pipe,
             sessions: place.sessions.clone(),
+            escaped: place.escaped.clone(),
             foreign: place.foreign,
             definition: place.definition,
             suspicion: place.suspicion,
@@ -227,6 +231,7 @@ mod tests {
             main: Some(u32::MAX),
             pipe: Some(most),
             sessions: (0..1000).map(|number| i32::MAX - number).collect(),
+            escaped: (0..8).map(|number| (i32::MAX - number, most)).collect(),
             foreign: true,
             definition: Some((most, most)),
             suspicion: Some(Suspicion {

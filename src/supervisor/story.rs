@@ -1,14 +1,21 @@
 //! The answer to `why`: what happened to a service, step by step, in sentences.
 
+use super::background::ended_well_at_once;
 use super::place::{Place, real_path};
-use super::vocab::ServiceId;
+use super::vocab::{Leftover, ServiceId};
 use super::{Supervisor, words};
 use crate::ipc::control::{Usage, Why};
 use crate::machine::view::{DownReason, Phase, View, Want};
 
+/// The answer, and what it advises if it turns out that the last run wrote nothing.
+pub struct Told {
+    pub why: Why,
+    pub if_silent: Option<String>,
+}
+
 impl Supervisor {
     /// Without the log lines, which the scribe adds.
-    pub fn why(&self, id: ServiceId) -> Option<Why> {
+    pub fn why(&self, id: ServiceId, living_on: &[Leftover]) -> Option<Told> {
         let view = self.fleet.view(id)?;
         let place = self.places.get(&id)?;
         let usage = place.usage.as_deref().map(|usage| Usage {
@@ -16,17 +23,35 @@ impl Supervisor {
             system_seconds: std::time::Duration::from_micros(usage.system_us).as_secs_f64(),
             peak_kib: usage.peak_kib,
         });
-        Some(Why {
-            story: self.story(id, &view, place),
-            advice: advice(&view, place),
+        let directory = real_path(&place.dir);
+        let advise = |lines| advice(&view, place, living_on, lines);
+        // Its lines are the scribe's to show, or its log service has them.
+        let lines = match self.fleet.log_of(id) {
+            Some(_) => Lines::Elsewhere,
+            None => Lines::Shown,
+        };
+        let why = Why {
+            story: self.story(id, &view, place, living_on),
+            advice: advise(lines),
             usage,
             log: Vec::new(),
             log_file: None,
-            directory: real_path(&place.dir),
-        })
+            directory,
+        };
+        let if_silent = match lines {
+            Lines::Shown => advise(Lines::None),
+            Lines::Elsewhere | Lines::None => None,
+        };
+        Some(Told { why, if_silent })
     }
 
-    fn story(&self, id: ServiceId, view: &View, place: &Place) -> Vec<String> {
+    fn story(
+        &self,
+        id: ServiceId,
+        view: &View,
+        place: &Place,
+        living_on: &[Leftover],
+    ) -> Vec<String> {
         let mut story = Vec::new();
         let now = self.now();
         if let Some(last) = view.last_exit {
@@ -50,6 +75,12 @@ impl Supervisor {
             story.push(format!(
                 "it left processes behind, which were ended before anything else: {}",
                 words::names(&view.swept)
+            ));
+        }
+        if !living_on.is_empty() {
+            story.push(format!(
+                "started while a run of it lived, outside its scope, and still alive: {}",
+                words::names(living_on)
             ));
         }
         match place.oom {
@@ -101,7 +132,18 @@ impl Supervisor {
     }
 }
 
-fn advice(view: &View, place: &Place) -> Option<String> {
+/// Where the lines of the last run are.
+#[derive(Clone, Copy)]
+enum Lines {
+    /// In the answer.
+    Shown,
+    /// In the hands of its log service.
+    Elsewhere,
+    /// Nowhere: it wrote nothing, as far as is known.
+    None,
+}
+
+fn advice(view: &View, place: &Place, living_on: &[Leftover], lines: Lines) -> Option<String> {
     let name = &place.name;
     if place.quarantined {
         let file = place.dir.join("service.toml");
@@ -126,10 +168,23 @@ fn advice(view: &View, place: &Place) -> Option<String> {
         return advice.filter(|advice| !advice.is_empty());
     }
     match view.phase {
-        Phase::Backoff => Some(format!(
-            "look at its last lines; 'outlast restart {name}' tries now, \
-                 'outlast stop {name}' gives up"
-        )),
+        Phase::Backoff if ended_well_at_once(view) || !living_on.is_empty() => {
+            Some(to_the_foreground(view, place, living_on))
+        }
+        Phase::Backoff => {
+            let look = match lines {
+                Lines::Shown => "look at its last lines".to_owned(),
+                Lines::Elsewhere => format!("look at what {name}/log has written of it"),
+                Lines::None => format!(
+                    "there are no lines of it to look at, so run its program by hand in {} to see \
+                     why it ends",
+                    place.dir.display()
+                ),
+            };
+            Some(format!(
+                "{look}; 'outlast restart {name}' tries now, 'outlast stop {name}' gives up"
+            ))
+        }
         Phase::Down => match view.down {
             Some(DownReason::NormallyDown) => Some(format!(
                 "'outlast start {name}' starts it; remove {} to have it started always",
@@ -141,6 +196,10 @@ fn advice(view: &View, place: &Place) -> Option<String> {
             Some(DownReason::Undefined) | None => None,
         },
         Phase::Up if view.paused => Some(format!("'outlast cont {name}' lets it go on")),
+        // Such as one that tries for a while to get the port that a daemon has.
+        Phase::Up if !living_on.is_empty() && view.restarts > 0 => {
+            Some(to_the_foreground(view, place, living_on))
+        }
         Phase::Up if !view.ready => Some(format!(
             "run {} to see why it does not pass",
             place.dir.join("check").display()
@@ -152,6 +211,32 @@ fn advice(view: &View, place: &Place) -> Option<String> {
         | Phase::Finish
         | Phase::Broken => None,
     }
+}
+
+/// For a run that has ended although all was well, or whose successor meets what it left behind.
+fn to_the_foreground(view: &View, place: &Place, living_on: &[Leftover]) -> String {
+    let (name, well) = (&place.name, ended_well_at_once(view));
+    let flag = "the flag that keeps it in the foreground, often -F, -D or --nodaemon";
+    let mut text = match well {
+        true => format!(
+            "it ended with success right after its start: if it puts itself into the background, \
+             give it {flag}"
+        ),
+        false => format!(
+            "what an earlier run left in the background may be in its way: give the program {flag}"
+        ),
+    };
+    if !living_on.is_empty() {
+        text.push_str(", and end by kill what lives on, named above");
+    }
+    if well {
+        text.push_str(&format!(
+            "; if it is to run once: policy = \"on-failure\" under [restart] in {}, or \
+             'outlast once {name}'",
+            place.dir.join("service.toml").display()
+        ));
+    }
+    text
 }
 
 fn phase(view: &View, place: &Place, now: super::Tick) -> Vec<String> {

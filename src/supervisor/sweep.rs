@@ -183,7 +183,7 @@ impl Place {
         }
     }
 
-    fn left_behind(&self, stray: &Stray, scope: Scope) -> bool {
+    pub fn left_behind(&self, stray: &Stray, scope: Scope) -> bool {
         match scope {
             Scope::Process => false,
             Scope::Group => self.sessions.contains(&stray.group),

@@ -293,3 +293,83 @@ fn signals_are_heard_even_when_whoever_started_us_had_blocked_them() {
     assert_eq!(world.end(), Some(0), "{}", world.said());
     assert!(!lives(pid));
 }
+
+/// A run that puts its program into the background, as a daemon does without its foreground flag.
+const DAEMONIZES: &str = "setsid sleep 1000 >/dev/null 2>&1 & echo $! >daemon; \
+                          until grep -q sleep /proc/$!/comm; do :; done";
+
+#[test]
+fn what_puts_itself_into_the_background_is_named_by_why_and_by_stop() {
+    let world = World::new();
+    world.run("other", "exec sleep 2000");
+    world.until_up("other");
+    world.run("daemon", DAEMONIZES);
+    world.until_state("daemon", State::Backoff);
+    let told = world.must(Verb::Why, &["daemon"]).services.remove(0);
+    let pid = pid_in(&world.path("services/daemon/daemon"));
+    let named = |service: &outlast::ipc::control::Service| {
+        let all = &service.living_on;
+        all.iter()
+            .any(|left| left.pid == pid && left.name == "sleep")
+    };
+    assert!(named(&told), "{told:#?}\n{}", world.said());
+    let why = told.why.expect("why");
+    let advice = why.advice.expect("advice");
+    assert!(advice.contains("foreground"), "{advice}");
+    assert!(!advice.contains("last lines"), "{advice}");
+    assert!(
+        why.story
+            .iter()
+            .any(|step| step.contains(&format!("(pid {pid})"))),
+        "{:#?}",
+        why.story
+    );
+    // A successor knows it too.
+    world.replace_supervisor();
+    let stopped = world.must(Verb::Stop, &["daemon"]).services.remove(0);
+    assert!(named(&stopped), "{stopped:#?}\n{}", world.said());
+    assert!(lives(pid), "it is outside the scope");
+    let other = world.must(Verb::Why, &["other"]).services.remove(0);
+    assert!(other.living_on.is_empty(), "{other:#?}");
+    kill(pid, Signal::SIGKILL);
+    eventually("it is gone", || (!lives(pid)).then_some(()));
+    let gone = world.must(Verb::Why, &["daemon"]).services.remove(0);
+    assert!(
+        !gone.living_on.iter().any(|left| left.pid == pid),
+        "{gone:#?}"
+    );
+}
+
+#[test]
+fn a_successor_of_a_daemon_that_stays_in_its_way_is_told_to_mind_it() {
+    let world = World::new();
+    let run = "if test -e held; then exit 1; fi; : >held; ";
+    world.run("daemon", &format!("{run}{DAEMONIZES}"));
+    world.until("daemon", "in trouble", |daemon| {
+        let code = daemon.last_exit.as_ref().and_then(|exit| exit.code);
+        daemon.state == State::Backoff && code == Some(1)
+    });
+    let told = world.must(Verb::Why, &["daemon"]).services.remove(0);
+    let advice = told.why.and_then(|why| why.advice).expect("advice");
+    assert!(
+        advice.contains("foreground"),
+        "{advice}\n{:?}",
+        told.living_on
+    );
+}
+
+#[test]
+fn nobody_is_sent_to_last_lines_that_are_not_there() {
+    let world = World::new();
+    for (body, wrote) in [("exit 3", false), ("echo broken; exit 3", true)] {
+        let name = if wrote { "loud" } else { "silent" };
+        world.run(name, body);
+        let (advice, log) = eventually("a run has ended whose lines are known", || {
+            let told = world.must(Verb::Why, &[name]).services.remove(0);
+            let why = told.why?;
+            let known = told.state == State::Backoff && why.log.is_empty() != wrote;
+            known.then_some((why.advice?, why.log))
+        });
+        assert_eq!(advice.contains("last lines"), wrote, "{advice}: {log:?}");
+    }
+}
