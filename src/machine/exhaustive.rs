@@ -50,6 +50,7 @@ fn events(spec: &Spec) -> Vec<Event> {
         Event::Invalid("bad".to_owned()),
         Event::Removed,
         Event::Touched,
+        Event::Stirred,
         Event::ShutDown,
         Event::Press,
         Event::Hurry,

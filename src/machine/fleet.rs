@@ -172,6 +172,7 @@ impl Fleet {
             Event::Defined(_)
             | Event::Invalid(_)
             | Event::Touched
+            | Event::Stirred
             | Event::Command { .. }
             | Event::Press
             | Event::Hurry

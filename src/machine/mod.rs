@@ -90,6 +90,7 @@ mod essential;
 mod exhaustive;
 pub mod fleet;
 mod leaving;
+mod mending;
 mod restart;
 #[cfg(test)]
 mod rig;

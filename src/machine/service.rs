@@ -173,6 +173,9 @@ pub(super) struct Service {
 
     pub(super) back_off: BackOff,
     pub(super) start_failures: u32,
+    /// Tries on account of changes beside the definition; and when the last such change was told.
+    pub(super) stirs: BackOff,
+    pub(super) stirred: Tick,
     /// The delay that the last run's end has earned; none until it could be reckoned.
     pub(super) delay: Option<Duration>,
     /// runit's pause: not started before.
@@ -250,6 +253,8 @@ impl Service {
             given_up: false,
             back_off: BackOff::default(),
             start_failures: 0,
+            stirs: BackOff::default(),
+            stirred: now,
             delay: None,
             pause_until: Tick(0),
             last_exit: None,
@@ -274,6 +279,7 @@ impl Service {
             Event::Invalid(reason) => service.invalidated(turn, reason),
             Event::Removed => service.removed(turn),
             Event::Touched => service.touched(turn),
+            Event::Stirred => service.stirred(turn),
             Event::Command {
                 command,
                 token,

@@ -94,35 +94,6 @@ impl Service {
         }
     }
 
-    /// Nothing but a change mends it: no clock.
-    pub(super) fn broken(&mut self, turn: &mut Turn) {
-        self.again = false;
-        self.enter(turn, State::Broken { retry: None });
-    }
-
-    pub(super) fn touched(&mut self, turn: &mut Turn) {
-        match self.state {
-            State::Broken { .. } if self.invalid.is_none() => self.try_again(turn, false),
-            // A run that writes into its own directory must not talk itself out of its back-off.
-            State::Broken { .. }
-            | State::Down(_)
-            | State::Backoff { .. }
-            | State::Starting(_)
-            | State::Up
-            | State::Stopping
-            | State::Clearing { .. }
-            | State::Finishing(_) => {}
-        }
-    }
-
-    /// Out of broken: start if a run is wanted, else just be down.
-    fn try_again(&mut self, turn: &mut Turn, asked: bool) {
-        match self.wanted() {
-            Want::Up | Want::Once => self.start(turn, !asked),
-            Want::Down | Want::Exit => self.enter(turn, State::Down(DownReason::Asked)),
-        }
-    }
-
     pub(super) fn restart_due(&mut self, turn: &mut Turn) {
         match self.state {
             State::Backoff { .. } | State::Broken { retry: Some(_) } => self.try_again(turn, false),
@@ -379,7 +350,7 @@ fn check_delay(tries: u8) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rig::{RUN, Rig, TERM, failure, millis, plain, reached, runit, seconds};
+    use super::super::rig::{RUN, Rig, TERM, millis, plain, reached, runit, seconds};
     use super::super::view::{DownReason, Phase, Want};
     use super::*;
     use crate::machine::vocab::{Command, Event, Outcome, Token};
@@ -504,29 +475,6 @@ mod tests {
             rig.exits(Role::Run, 1)
                 .contains(&failed(token, FailedBecause::Ended))
         );
-    }
-
-    #[test]
-    fn a_local_failure_is_broken_without_a_clock_until_something_is_touched() {
-        let mut rig = Rig::new(plain());
-        let (token, _) = rig.ask(Command::Up);
-        let effects = rig.failed(Role::Run, FailureClass::Local);
-        assert_eq!(effects, [failed(token, FailedBecause::CannotStart)]);
-        assert_eq!(rig.phase(), Phase::Broken);
-        assert_eq!(rig.fleet.next_deadline(), None);
-        assert_eq!(rig.view().failure, Some(failure(FailureClass::Local)));
-        assert_eq!(rig.tell(Event::Touched), [RUN]);
-        rig.spawned(Role::Run);
-        assert_eq!(rig.view().failure, None);
-    }
-
-    #[test]
-    fn a_failure_elsewhere_is_broken_and_tried_again_at_the_slowest_pace() {
-        let mut rig = Rig::new(plain());
-        rig.failed(Role::Run, FailureClass::Elsewhere);
-        assert_eq!(rig.phase(), Phase::Broken);
-        assert_eq!(rig.pass(millis(59_999)), []);
-        assert_eq!(rig.pass(millis(1)), [RUN]);
     }
 
     #[test]

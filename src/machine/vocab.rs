@@ -248,6 +248,9 @@ pub enum Event {
     Removed,
     /// Something in the directory changed: a broken service is tried again.
     Touched,
+    /// Something else in the directory changed: a service that is broken by what its definition names
+    /// is tried again, soon.
+    Stirred,
     Command {
         command: Command,
         token: Option<Token>,

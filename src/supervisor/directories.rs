@@ -50,6 +50,7 @@ impl Supervisor {
                 // With what people see of it.
                 self.entrust(id);
             }
+            News::Stirred { id } => self.queue.push_back((id, Event::Stirred)),
             News::Quarantined { id, print } => self.quarantined(id, print),
             News::Tried => self.caution.have_read(self.now()),
             News::Explained {

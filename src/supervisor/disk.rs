@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 mod hand;
 mod orphans;
 mod runit;
+mod stirring;
 mod trust;
 mod vanishing;
 mod writing;
@@ -113,6 +114,11 @@ pub enum News {
         loaded: Box<Result<Definition, Findings>>,
         /// Of what was read.
         print: u64,
+    },
+    /// Something beside its definition has changed in the directory of a service that could not be
+    /// started.
+    Stirred {
+        id: ServiceId,
     },
     /// Left unread after crashes.
     Quarantined {

@@ -1,7 +1,7 @@
 //! Tells when a scan directory or a service directory has changed, by inotify(7).
 //!
 //! One instance for all. What a service writes into its own directory wakes us only to find that
-//! the name is none of ours; what we make in `supervise/` is not told, that somebody removes it
+//! the name is none of ours, unless the service is broken by something that may be there; what we make in `supervise/` is not told, that somebody removes it
 //! is. Links are followed the whole way: a link on the path that is set anew is told too.
 //!
 //! inotify does not see changes made on another machine or behind a FUSE daemon ([`reliable`]),
@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
@@ -25,6 +26,8 @@ pub enum Change {
     /// Something that matters to this service's definition, or its `supervise/`, changed: load it
     /// again; if that fails, scan as well.
     Service(Arc<str>),
+    /// Something else in a directory that is heeded ([`Watch::heed`]).
+    Other(Arc<str>),
 }
 
 /// Names in a service directory that matter to its definition.
@@ -39,6 +42,10 @@ const SERVICE_NAMES: [&str; 7] = [
 ];
 /// The same in its `log/`.
 const LOG_NAMES: [&str; 3] = ["run", "down", "service.toml"];
+
+/// What came just before a directory was heeded, and after what it is heeded for has failed, is told
+/// as well: nobody can say which was first.
+const JUST_BEFORE: Duration = Duration::from_secs(1);
 
 /// Links followed from one path, as the kernel's own limit.
 const LINKS_MAX: usize = 40;
@@ -80,6 +87,9 @@ struct Watches {
     /// Of what leads to the directory.
     approach: Vec<WatchDescriptor>,
     log: Option<WatchDescriptor>,
+    /// When something else in the directory was last changed.
+    other: Option<Instant>,
+    heeded: bool,
 }
 
 /// The kernel gives one descriptor per inode: two names for one directory share it.
@@ -152,6 +162,8 @@ impl Watch {
             own,
             approach: approach.collect(),
             log: None,
+            other: None,
+            heeded: false,
         };
         self.services.insert(Arc::clone(name), Box::new(watches));
         self.log(name)
@@ -194,6 +206,18 @@ impl Watch {
         }
     }
 
+    /// From now on the next change of anything in this directory is told, once. True when there was one
+    /// just now. For a service that is broken by something that its definition names.
+    pub fn heed(&mut self, name: &str) -> bool {
+        let Some(watches) = self.services.get_mut(name) else {
+            return false;
+        };
+        let other = watches.other.take();
+        let just_now = other.is_some_and(|at| at.elapsed() < JUST_BEFORE);
+        watches.heeded = !just_now;
+        just_now
+    }
+
     /// What has changed since the last call, each once; nothing when nothing that matters has.
     /// Never waits. With very many events it leaves some for the next call: the descriptor is then
     /// still readable.
@@ -219,6 +243,14 @@ impl Watch {
         for name in &found.log_replaced {
             // Out of watches: the scan that is told as well will find the same trouble.
             let _ = self.log(name);
+        }
+        for name in found.other {
+            if let Some(watches) = self.services.get_mut(&name) {
+                watches.other = Some(Instant::now());
+                if std::mem::take(&mut watches.heeded) {
+                    found.changes.insert(Change::Other(name));
+                }
+            }
         }
         Ok(found.changes.into_iter().collect())
     }
@@ -261,6 +293,9 @@ impl Watch {
                 }
                 Owner::Log(service) if self_gone || matters(event, &LOG_NAMES) => {
                     found.service(service);
+                }
+                Owner::Service(service) | Owner::Log(service) if is_other(event) => {
+                    found.other.insert(Arc::clone(service));
                 }
                 Owner::Scan
                 | Owner::ScanApproach(_)
@@ -314,6 +349,7 @@ struct Found {
     changes: BTreeSet<Change>,
     scan_replaced: bool,
     log_replaced: BTreeSet<Arc<str>>,
+    other: BTreeSet<Arc<str>>,
 }
 
 impl Found {
@@ -341,6 +377,12 @@ fn matters(event: &InotifyEvent, names: &[&str]) -> bool {
         Some(name) if name == "supervise" => event.mask.intersects(GONE),
         Some(name) => names.iter().any(|known| OsStr::new(known) == name),
     }
+}
+
+/// A file that no definition has to have; not what we make ourselves.
+fn is_other(event: &InotifyEvent) -> bool {
+    let name = event.name.as_deref();
+    name.is_some_and(|name| name != "supervise")
 }
 
 /// The entries by which a path is reached: itself, then the target of each link in turn, each with

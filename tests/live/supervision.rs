@@ -369,3 +369,18 @@ fn many_services_at_once_need_no_more_descriptors_than_three_each_and_some_to_sp
     });
     assert!(!world.said().contains("open files"), "{}", world.said());
 }
+
+#[test]
+fn what_a_definition_names_in_its_directory_is_noticed_when_it_is_mended() {
+    let world = World::new();
+    let toml = "exec = \"sleep 1000\"\nenv-file = \"secrets\"\n";
+    let web = world.service("web", &[("service.toml", toml)]);
+    let own = world.service("own", &[("service.toml", "exec = \"./program\"\n")]);
+    world.until_state("web", State::Broken);
+    world.until_state("own", State::Broken);
+    std::fs::write(web.join("secrets"), "A=1\n").expect("written");
+    write_script(&own.join("program"), "#!/bin/sh\nexec sleep 1000\n");
+    // The clock alone would take a minute.
+    world.until_up("web");
+    world.until_up("own");
+}

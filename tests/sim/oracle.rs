@@ -253,7 +253,11 @@ impl Oracle {
             self.passed.insert((id, pid));
         }
         match event {
-            Event::Defined(_) | Event::Invalid(_) | Event::Removed | Event::Touched => {
+            Event::Defined(_)
+            | Event::Invalid(_)
+            | Event::Removed
+            | Event::Touched
+            | Event::Stirred => {
                 self.disturbed(id, now);
             }
             _ => {}

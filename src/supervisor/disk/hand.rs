@@ -5,7 +5,7 @@ use super::{Job, News, Opened, Trust, Write, Writes};
 use crate::launch::report;
 use crate::machine::spec::Start;
 use crate::supervisor::Settings;
-use crate::supervisor::vocab::ServiceId;
+use crate::supervisor::vocab::{FailureClass, ServiceId};
 use crate::svdir::holders::Holders;
 use crate::svdir::left;
 use crate::svdir::load::{Definition, Findings, fingerprint};
@@ -244,12 +244,16 @@ impl Hand {
                 dir,
             } => {
                 let words = report::words(&failure, &spec, &dir.to_string_lossy());
+                let broken = words.class != FailureClass::Passing;
                 self.say(News::Explained {
                     id,
                     pid,
                     failure,
                     words,
                 });
+                if broken {
+                    self.heed(id);
+                }
             }
             Job::Settle { ticket } => {
                 if self.unreliable {
@@ -466,6 +470,7 @@ impl Hand {
             match change {
                 Change::Scan => scan = true,
                 Change::Service(name) => drop(names.insert(name)),
+                Change::Other(name) => self.stirred(&name),
             }
         }
         if scan {

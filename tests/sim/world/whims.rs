@@ -53,7 +53,11 @@ impl World {
                 let unseen = mended && self.dice.once_in(2);
                 let id = self.fleet.by_name(&self.directories[n].name);
                 if let Some(id) = id.filter(|_| !unseen) {
-                    self.send(id, Event::Touched, 0);
+                    let event = match self.dice.once_in(2) {
+                        true => Event::Touched,
+                        false => Event::Stirred,
+                    };
+                    self.send(id, event, 0);
                 }
                 self.oracle
                     .disturbed_name(&self.directories[n].name, self.now);
