@@ -49,8 +49,6 @@ const CRASHED_BY: [Signal; 10] = [
 ];
 /// Requests that are not understood, after which a supervisor is replaced.
 const BABBLE_MAX: u32 = 64;
-/// Most of them kept in mind.
-const CRASHES_MAX: usize = 16;
 
 /// Something that the supervisor has to be told.
 #[derive(Debug)]
@@ -290,7 +288,7 @@ impl Deputy {
             self.calm_until_ns = last_ns;
         }
         if self.crashed {
-            self.crashes.truncate(CRASHES_MAX.saturating_sub(1));
+            self.crashes.truncate(ledger::CRASHES_MAX.saturating_sub(1));
             self.crashes.push_front(last_ns);
         }
         self.plan_next(now_ns, lived_ns);

@@ -3,6 +3,7 @@
 use super::disk::{Job, News, Opened};
 use super::hear::key;
 use super::manner::Manner;
+use super::names::Holder;
 use super::place::Place;
 use super::vocab::{Event, Failure, Role, ServiceId};
 use super::watched::Woken;
@@ -15,7 +16,6 @@ use crate::svdir::load::{Definition, Findings};
 use crate::svdir::scan::Scan;
 use crate::svdir::supervise::OpenError;
 use nix::errno::Errno;
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -23,12 +23,21 @@ use std::sync::Arc;
 impl Supervisor {
     pub fn news(&mut self, news: News) {
         match news {
+            News::Opened { id, .. }
+            | News::Unreadable { id, .. }
+            | News::Loaded { id, .. }
+            | News::Quarantined { id, .. }
+                if self.is_exchanged(id) =>
+            {
+                self.is_read(id);
+            }
             News::Scanned(Ok(scan)) => self.scanned(&scan),
             News::Scanned(Err(error)) => {
                 let dir = self.settings.dir.display();
                 tracing::warn!("cannot read {dir}: {error}; services go on as they are");
             }
             News::Opened { id, opened } => self.opened(id, opened),
+            News::Vanished { id } => self.is_read(id),
             News::Forgotten { id } => self.forgotten(id),
             News::Unreadable { id, error } => {
                 self.is_read(id);
@@ -96,36 +105,39 @@ impl Supervisor {
                 tracing::warn!(service = name.as_str(), "left out: {why}");
             }
         }
-        let found: BTreeSet<&str> = scan.found.iter().map(|found| found.name.as_str()).collect();
-        let gone: Vec<ServiceId> = self
-            .places
-            .iter()
-            .filter(|(_, place)| place.main.is_none() && !found.contains(&*place.name))
-            .map(|(id, _)| *id)
-            .collect();
-        // What comes back under such a name later is another one.
-        self.desk
-            .let_go
-            .retain(|name| found.contains(name.as_str()));
-        for id in gone {
-            if let Some(place) = self.places.get_mut(&id) {
-                place.removed = true;
-            }
+        for id in self.sort_out(scan) {
             self.event(id, Event::Removed);
         }
+        let mut holders = self.holders(scan);
         let wary = self.caution.begins();
         for found in &scan.found {
             let known = self.fleet.by_name(&found.name);
-            let held_back = self.desk.let_go.contains(&found.name) || self.runit.rests(&found.name);
+            let held_back = self.names.is_let_go(&found.name) || self.runit.rests(&found.name);
             if known.is_none() && held_back {
                 continue;
             }
             let new = known.is_none();
+            let inode = (found.dev, found.ino);
+            if new {
+                match holders.get(&inode) {
+                    Some(Holder::Name(of)) => {
+                        self.is_twin(&found.name, of);
+                        continue;
+                    }
+                    // The directory is looked for again when that one has gone.
+                    Some(Holder::Leaving) => continue,
+                    None => drop(holders.insert(inode, Holder::Name(found.name.clone()))),
+                }
+            }
             let id = known.unwrap_or_else(|| self.add(&found.name, None));
             let Some(place) = self.places.get_mut(&id) else {
                 continue;
             };
-            let inode = Some((found.dev, found.ino));
+            if place.exchanged {
+                continue;
+            }
+            place.link = found.link;
+            let inode = Some(inode);
             if *place.title != *found.title {
                 place.title = found.title.as_str().into();
             }

@@ -68,6 +68,8 @@ pub enum Job {
     Forget {
         name: String,
         id: ServiceId,
+        /// Its directory, which may stand under another name by now.
+        directory: Option<Arc<OwnedFd>>,
     },
     /// A line for stderr; about a script only if that is there and executable by its owner.
     Say {
@@ -103,6 +105,10 @@ pub enum News {
     Opened {
         id: ServiceId,
         opened: Result<Opened, OpenError>,
+    },
+    /// There is no such directory any more, as a scan is about to tell.
+    Vanished {
+        id: ServiceId,
     },
     /// The directory could not be opened at all.
     Unreadable {

@@ -21,6 +21,7 @@ mod keeperless;
 mod leftovers;
 mod link;
 pub mod manner;
+mod names;
 mod output;
 mod pen;
 mod perform;
@@ -53,6 +54,7 @@ use farewell::Stage;
 use keeperless::Bereft;
 use link::KeeperLink;
 use manner::Manner;
+use names::Names;
 use pen::Pen;
 use place::Place;
 use quarantine::Caution;
@@ -289,6 +291,7 @@ struct Supervisor {
     pen: Pen,
     asks: mpsc::UnboundedReceiver<Ask>,
     desk: Desk,
+    names: Names,
     cgroups: Option<Cgroups>,
     /// The machine's count of out-of-memory kills when last looked at.
     oom_anywhere: Option<u64>,
@@ -345,6 +348,7 @@ impl Supervisor {
             pen: Pen::default(),
             asks,
             desk: Desk::default(),
+            names: Names::default(),
             cgroups: None,
             oom_anywhere: cgroups::oom_kills_anywhere(),
             booked: false,
@@ -433,6 +437,7 @@ impl Supervisor {
         self.settle();
         self.pen.send_held_back();
         self.look_for_rested();
+        self.take_up_again();
         self.try_unread();
         self.adopt_some();
         self.attach_some();
@@ -504,6 +509,7 @@ impl Supervisor {
             self.runit.deadline(),
             self.trial_due(),
             self.calm_due(),
+            self.names_due(),
             self.afterwards.deadline(),
         ];
         all.into_iter().flatten().min()

@@ -6,7 +6,7 @@ use super::place::Place;
 use super::vocab::{Role, ServiceId, Signal};
 use super::{FETCHES_MAX, Once, Supervisor};
 use crate::ipc::scribe::{self, FromScribe, ToScribe};
-use crate::ipc::wire::{Key, SCRIBE, SLOT_PIPE, ToKeeper};
+use crate::ipc::wire::{Key, SCRIBE, SLOT_LOCK, SLOT_PIPE, ToKeeper};
 use crate::machine::spec::{Kind, Spec, Stamp};
 use crate::os::{fds, kill_point};
 use std::os::fd::{AsFd, OwnedFd};
@@ -98,6 +98,9 @@ impl Supervisor {
         if id == SCRIBE {
             self.pen.inherit(slot, fd);
             return self.attach_some();
+        }
+        if slot == SLOT_LOCK {
+            return self.has_parted(ServiceId(id));
         }
         if slot != SLOT_PIPE {
             return;

@@ -169,6 +169,8 @@ impl Supervisor {
                 tracing::info!(service, "{text}");
                 place.words = None;
             }
+            // A name that stood there for a moment, as ln and editors make them.
+            Notice::Gone if place.directory.is_none() => tracing::debug!(service, "{text}"),
             Notice::Ready | Notice::Stopped { .. } | Notice::Gone => {
                 tracing::info!(service, "{text}");
             }
@@ -210,16 +212,19 @@ impl Supervisor {
         self.disk.give(super::Job::Forget {
             name: name.to_owned(),
             id,
+            directory: place.directory.clone(),
         });
         self.desk.findings.remove(&id);
         let serving = matches!(self.stage, super::Stage::Serving);
         let main = serving && place.main.is_none();
         if main && !place.removed {
-            // Told to end by sv: it stays away until somebody asks for it again.
-            self.desk.let_go.insert(place.name.to_string());
+            // Told to end by sv.
+            let now = self.now();
+            self.names.let_go(&place.name, now);
         }
-        let again = main && place.removed;
-        self.desk.parting.insert(id, again);
+        let inode = place.inode.filter(|_| main);
+        self.names.parts(id, inode);
+        self.desk.parting.insert(id, main);
     }
 
     /// Nothing of it is on disk any more, so its directory may be somebody else's.
@@ -232,12 +237,12 @@ impl Supervisor {
         };
         let slot = SLOT_LOCK;
         self.tell_keeper(&ToKeeper::Drop { id: id.0, slot });
+        if again {
+            // Answered when that is done; before, its directory would seem to be somebody else's.
+            self.tell_keeper(&ToKeeper::Fetch { id: id.0, slot });
+        }
         if !self.pen.leaving.contains(&id.0) {
             self.forget_page(id.0);
-        }
-        if again && matches!(self.stage, super::Stage::Serving) {
-            // Another directory may have come in its place while it was being stopped.
-            self.disk.give(super::Job::Scan);
         }
     }
 

@@ -37,6 +37,10 @@ pub struct Place {
     pub scribed: bool,
     /// It was in the last scan; with its inode, to notice another directory under the same name.
     pub inode: Option<(u64, u64)>,
+    /// The link that it was found by ([`Found::link`](crate::svdir::scan::Found::link)).
+    pub link: Option<u64>,
+    /// That link leads elsewhere now; what is here is on its way out, whatever stands there.
+    pub exchanged: bool,
     /// A scan did not find it and its definition has not been read since; it is on its way out.
     pub removed: bool,
     /// As a predecessor knew it, until its definition is read.

@@ -40,8 +40,6 @@ pub struct Desk {
     arrived: VecDeque<Arrived>,
     /// Entries of the scan directory that were complained about.
     pub odd: BTreeSet<String>,
-    /// Services that were told to leave and whose directory is still there.
-    pub let_go: BTreeSet<String>,
     /// Services that the disk thread has still to let go of, and whether their directories are to be
     /// looked for then.
     pub parting: BTreeMap<ServiceId, bool>,
@@ -342,11 +340,14 @@ impl Supervisor {
     }
 
     fn no_such(&self, name: &str) -> String {
-        if self.desk.let_go.contains(name) {
+        if self.names.is_let_go(name) {
             return format!(
-                "{name} was told to leave (exit) and is not supervised; \
-                 'outlast reload' takes it up again"
+                "{name} was told to leave (exit); it is taken up again in a few seconds, \
+                 or at once by 'outlast reload'"
             );
+        }
+        if let Some(of) = self.names.twin_of(name) {
+            return format!("{name} is the same directory as {of}; use that name");
         }
         let dir = self.settings.dir.display();
         let near = self
@@ -564,7 +565,7 @@ impl Supervisor {
     }
 
     fn ask_reload(&mut self, ask: &Ask) {
-        self.desk.let_go.clear();
+        self.names.clear();
         self.disk.give(Job::Release);
         self.read_all();
         respond(ask, true, Vec::new());

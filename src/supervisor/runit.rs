@@ -176,6 +176,7 @@ impl Supervisor {
         }
         let name = place.name.strip_suffix("/log").unwrap_or(&place.name);
         self.disk.give(Job::Forget {
+            directory: None,
             name: name.to_owned(),
             id,
         });

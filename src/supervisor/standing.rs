@@ -189,11 +189,12 @@ impl Supervisor {
         };
         let down = self.fleet.spec(id).map(|spec| spec.down);
         let record = self.record(id);
+        let exchanged = self.is_exchanged(id);
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
         place.dirty = false;
-        if place.ok.is_some() {
+        if place.ok.is_some() && !exchanged {
             let since = place.dated(view.runit().since);
             let status = show::runit_status(&view, since);
             place.paused = status.paused;

@@ -5,6 +5,7 @@ use crate::machine::spec::NAME_BYTES_MAX;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirEntry};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +23,8 @@ pub struct Found {
     /// nothing, and two names for one directory are one service.
     pub dev: u64,
     pub ino: u64,
+    /// Of a link: a hash of where it leads by its own words.
+    pub link: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -119,12 +122,23 @@ fn look(entry: &DirEntry) -> Result<Option<Found>, String> {
     let name = name_of(entry)?;
     let (dev, ino) = (target.dev(), target.ino());
     let title = name.clone();
+    let link = match kind.is_symlink() {
+        true => fs::read_link(entry.path()).ok().map(|to| hash(&to)),
+        false => None,
+    };
     Ok(Some(Found {
         name,
         title,
         dev,
         ino,
+        link,
     }))
+}
+
+fn hash(path: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn name_of(entry: &DirEntry) -> Result<String, String> {

@@ -11,6 +11,7 @@ mod keeperless;
 mod lifelines;
 mod logging;
 mod memory;
+mod names;
 mod points;
 mod quarantine;
 mod scribe;

@@ -15,8 +15,8 @@ const MAGIC: &[u8; 12] = b"outlast book";
 pub const VERSION: u16 = 1;
 /// The oldest version that makes sense of what we write.
 pub const READABLE_BY: u16 = 1;
-/// Ends of supervisors that are carried over.
-const CRASHES_MAX: usize = 16;
+/// Most ends of supervisors that a keeper has in mind, and carries over.
+pub const CRASHES_MAX: usize = 16;
 const RECORD_BYTES_MAX: usize = u16::MAX as usize;
 
 const KEEPER: u8 = 1;

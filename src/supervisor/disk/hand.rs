@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -235,7 +235,11 @@ impl Hand {
             }
             Job::Try { names } => self.try_again(&names),
             Job::Read { name } => self.read(&name, true),
-            Job::Forget { name, id } => self.forget(&name, id),
+            Job::Forget {
+                name,
+                id,
+                directory,
+            } => self.forget(&name, id, directory.as_deref()),
             Job::Explain {
                 id,
                 pid,
@@ -268,14 +272,14 @@ impl Hand {
         }
     }
 
-    fn forget(&mut self, name: &str, id: ServiceId) {
+    fn forget(&mut self, name: &str, id: ServiceId, directory: Option<&OwnedFd>) {
         self.failed_writes.remove(&id);
         let last = self.handed_over().remove(&id);
         if self.net.is_some() {
             if let Some(last) = last {
                 self.write(id, &last);
             }
-        } else if let Some(dir) = self.place_of(name, id)
+        } else if let Some(dir) = directory.map(reached).or_else(|| self.place_of(name, id))
             && (!self.bereft || self.kept.contains_key(&id))
         {
             left::remove(&dir);
@@ -337,6 +341,12 @@ impl Hand {
                 true
             }
         };
+        let failed = matches!(opened, Err(OpenError::Io { .. }));
+        if failed && self.net.is_none() && !dir.exists() {
+            // A name that stood there for a moment, as ln and editors make them.
+            self.say(News::Vanished { id });
+            return false;
+        }
         let seen = inodes(dir);
         if let Some(known) = self.known.get_mut(name) {
             *(if log {
@@ -524,6 +534,11 @@ pub fn open_directory(dir: &Path) -> io::Result<OwnedFd> {
         .custom_flags(flags)
         .open(dir)?;
     Ok(file.into())
+}
+
+/// By what is open, whatever it is called.
+pub(super) fn reached(directory: &OwnedFd) -> Arc<PathBuf> {
+    Arc::new(format!("/proc/self/fd/{}", directory.as_raw_fd()).into())
 }
 
 fn inodes(dir: &Path) -> [Option<Inode>; 3] {

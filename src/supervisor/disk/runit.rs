@@ -161,6 +161,7 @@ impl Hand {
                 title: entry.name.to_string_lossy().into_owned(),
                 dev: entry.dev,
                 ino: entry.ino,
+                link: None,
             });
             net.names.insert(name, entry.name);
         }
@@ -220,6 +221,7 @@ fn scan_here(title: &str) -> io::Result<Scan> {
         title: title.to_owned(),
         dev: here.dev(),
         ino: here.ino(),
+        link: None,
     });
     Ok(scan)
 }
