@@ -2,6 +2,7 @@
 //! service that sv tells to exit.
 
 use super::world::{BINARY, World, eventually, lives};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use outlast::ipc::control::{State, Verb};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -98,8 +99,8 @@ fn a_directory_that_is_moved_and_linked_back_or_reinstalled_goes_on() {
     assert_eq!(world.until_up("web"), pid);
     // The link is the same, and the directory it leads to another one.
     let spare = defined(&world, "spare");
-    fs::rename(&outside, world.path("gone")).expect("away");
-    fs::rename(spare, &outside).expect("in its place");
+    let exchange = RenameFlags::RENAME_EXCHANGE;
+    renameat2(AT_FDCWD, &spare, AT_FDCWD, &outside, exchange).expect("in its place");
     world.must(Verb::Reload, &[]);
     assert_eq!(world.until_up("web"), pid);
 }
