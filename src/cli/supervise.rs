@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -136,6 +137,13 @@ fn check(settings: &Settings) -> Result<Checked, String> {
         Some(root) => absolute(root)?,
         None => paths::log_root().map_err(as_words)?,
     };
+    // One that can't be made or written is told later, and costs the files only.
+    if fs::metadata(&log_root).is_ok_and(|found| !found.is_dir()) {
+        let shown = log_root.display();
+        return Err(format!(
+            "{shown}, where the logs are to be, is not a directory; name another place with --log-root"
+        ));
+    }
     Ok(Checked {
         socket,
         log_root,
@@ -225,6 +233,12 @@ fn check_socket(socket: &Path, named: bool, directory: &Path) -> Result<(), Stri
         let parent = parent.display();
         return Err(format!(
             "{parent}, where the socket is to be, is not a directory; run: mkdir -p {parent}"
+        ));
+    }
+    if fs::metadata(socket).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(format!(
+            "{shown}, where the socket is to be, is there and is no socket; \
+             name another path with --socket"
         ));
     }
     make_room(socket, directory)?;
@@ -380,6 +394,26 @@ mod tests {
         fs::write(dir.path().join("file"), "").expect("write");
         let words = refused(&settings(&dir.path().join("file"), &socket));
         assert!(words.contains("is not a directory"), "{words}");
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_the_socket_or_of_the_logs_is_kept_and_named() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let [services, file] = ["services", "file"].map(|name| dir.path().join(name));
+        fs::create_dir(&services).expect("mkdir");
+        fs::write(&file, "precious").expect("write");
+        for place in [&file, &services] {
+            let words = refused(&settings(&services, place));
+            assert!(words.contains("is no socket; name another path"), "{words}");
+        }
+        let mut settings = settings(&services, &dir.path().join("control"));
+        settings.log_root = Some(file.clone());
+        let words = refused(&settings);
+        assert!(
+            words.contains("is not a directory; name another"),
+            "{words}"
+        );
+        assert_eq!(fs::read(&file).expect("read"), b"precious");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::os::kill_point;
 use nix::unistd::{Uid, geteuid};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -117,7 +117,12 @@ fn bind(path: &Path) -> Result<UnixListener, DoorError> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(DoorError::Taken),
+        // So it is too with a file that is no socket at all.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !std::fs::metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
+                let error = io::Error::other("what stands there is no socket");
+                return Err(failed("replace it")(error));
+            }
             std::fs::remove_file(path).map_err(failed("remove the old one"))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -415,6 +420,20 @@ mod tests {
         assert!(busy.read(&mut [0u8; 4096]).await.expect("an answer") > 0);
         drop((ask, asks));
         door.abort();
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_the_socket_is_kept() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("socket");
+        std::fs::write(&path, "precious").expect("write");
+        let refused = bind(&path).map(drop).expect_err("refused").to_string();
+        assert!(refused.contains("no socket"), "{refused}");
+        assert_eq!(std::fs::read(&path).expect("read"), b"precious");
+        std::fs::remove_file(&path).expect("remove");
+        // One that nobody answers on is ours to replace.
+        drop(bind(&path).expect("made"));
+        assert!(path.exists() && bind(&path).is_ok());
     }
 
     #[test]
