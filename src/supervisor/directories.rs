@@ -165,6 +165,14 @@ impl Supervisor {
             let Some(id) = self.to_adopt.pop_front() else {
                 return;
             };
+            match self.has_room(id) {
+                Some(true) => {}
+                Some(false) => {
+                    self.is_short(id);
+                    continue;
+                }
+                None => return self.to_adopt.push_front(id),
+            }
             // It may have gone before its turn came.
             if let Some(place) = self.places.get(&id) {
                 self.adopting.insert(id);

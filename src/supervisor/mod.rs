@@ -9,6 +9,7 @@
 mod afterwards;
 mod awaited;
 mod background;
+mod capacity;
 mod cgroups;
 mod diagnostics;
 mod directories;
@@ -47,6 +48,7 @@ use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::pidfd::PidFd;
 use crate::os::{self, clock, fds};
 use afterwards::Afterwards;
+use capacity::Capacity;
 use cgroups::Cgroups;
 use disk::{Disk, Job};
 use door::{Ask, DoorError, Opened};
@@ -292,6 +294,7 @@ struct Supervisor {
     asks: mpsc::UnboundedReceiver<Ask>,
     desk: Desk,
     names: Names,
+    capacity: Capacity,
     cgroups: Option<Cgroups>,
     /// The machine's count of out-of-memory kills when last looked at.
     oom_anywhere: Option<u64>,
@@ -349,6 +352,7 @@ impl Supervisor {
             asks,
             desk: Desk::default(),
             names: Names::default(),
+            capacity: Capacity::new(),
             cgroups: None,
             oom_anywhere: cgroups::oom_kills_anywhere(),
             booked: false,

@@ -62,6 +62,7 @@ impl Supervisor {
     /// or its own under another name.
     pub fn has_parted(&mut self, id: ServiceId) {
         self.names.parting.remove(&id);
+        self.make_room();
         if matches!(self.stage, super::Stage::Serving) {
             self.disk.give(super::Job::Scan);
         }

@@ -248,8 +248,7 @@ impl Pen {
     }
 
     /// As `send`, but not before the end of this turn, unless something else is sent: it would run
-    /// while keeper and child need the processors. A run that is asked for meanwhile needs far longer
-    /// until it can write anything.
+    /// while keeper and child need the processors.
     pub fn send_soon(&mut self, message: ToScribe) {
         self.held_back.push(message);
     }

@@ -116,7 +116,9 @@ impl Supervisor {
             extra: sheet.is_some(),
         });
         if role == Role::Run {
-            self.pen.send_soon(ToScribe::RunStarts { id: id.0 });
+            // Before the run can write: what comes after it is the run's. With a busy scribe or few
+            // processors the end of the turn would be too late.
+            self.pen.send(&ToScribe::RunStarts { id: id.0 }, None);
         }
         let mut attached = vec![directory.as_fd()];
         attached.extend(sheet.as_ref().map(AsFd::as_fd));
@@ -201,6 +203,7 @@ impl Supervisor {
             return;
         };
         self.caution.forget(id);
+        self.capacity.forget(id);
         if self.settings.manner.is_runit() {
             return self.part(id, place);
         }

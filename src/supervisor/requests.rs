@@ -566,6 +566,7 @@ impl Supervisor {
 
     fn ask_reload(&mut self, ask: &Ask) {
         self.names.clear();
+        self.make_room();
         self.disk.give(Job::Release);
         self.read_all();
         respond(ask, true, Vec::new());

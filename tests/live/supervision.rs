@@ -384,3 +384,39 @@ fn what_a_definition_names_in_its_directory_is_noticed_when_it_is_mended() {
     world.until_up("web");
     world.until_up("own");
 }
+
+#[test]
+fn services_beyond_the_descriptors_are_told_so_and_all_else_goes_on() {
+    let mut world = World::quiet();
+    for number in 0..80 {
+        world.run(&format!("s{number:02}"), "exec sleep 1000");
+    }
+    world.supervise_with_descriptors(256);
+    let count = |world: &World, wanted: State| {
+        let all = world.ask(Verb::Status, &[]).services;
+        all.iter().filter(|it| it.state == wanted).count()
+    };
+    let up = eventually("each runs or is told to be short", || {
+        let up = count(&world, State::Up);
+        (up + count(&world, State::Broken) == 80 && up > 0).then_some(up)
+    });
+    assert!((30..80).contains(&up), "{up} run");
+    let short = world.show("s79");
+    let problem = short.problem.expect("a reason").message;
+    assert!(
+        problem.contains("no open files") && problem.contains("256"),
+        "{problem}"
+    );
+    // A successor comes, and opens no others before those that run.
+    world.replace_supervisor();
+    world.until_up("s00");
+    assert_eq!(count(&world, State::Up), up);
+    // Where one goes another one has room.
+    fs::remove_dir_all(world.path("services/s00")).expect("remove");
+    eventually("another one runs", || {
+        (world.find("s00").is_none() && count(&world, State::Up) == up).then_some(())
+    });
+    let all = world.descendants();
+    assert_eq!(world.end(), Some(0));
+    assert!(!all.iter().any(|pid| lives(*pid)));
+}
