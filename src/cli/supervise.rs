@@ -66,10 +66,11 @@ pub fn carry_out(settings: &Settings, screen: &mut Screen) -> io::Result<Exit> {
         }
     };
     if let Some(warning) = &checked.warning {
-        screen.complain(format_args!("warning: {warning}"))?;
+        let _ = screen.complain(format_args!("warning: {warning}"));
     }
     if !checked.quiet {
-        write!(screen.err, "{}", greeting(&checked))?;
+        // A full disk behind it keeps no service from running.
+        let _ = write!(screen.err, "{}", greeting(&checked));
     }
     let error = exec(&checked);
     screen.complain(format_args!(

@@ -73,7 +73,8 @@ const APPROACH: AddWatchFlags = AddWatchFlags::IN_CREATE
 const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE.union(AddWatchFlags::IN_MOVED_FROM);
 
 pub struct Watch {
-    inotify: Inotify,
+    /// None where there was no instance to be had.
+    inotify: Option<Inotify>,
     watched: HashMap<WatchDescriptor, Watched>,
     scan_directory: Option<PathBuf>,
     scan_watches: Vec<WatchDescriptor>,
@@ -113,17 +114,30 @@ impl Watch {
     pub fn new() -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         Ok(Watch {
-            inotify,
+            inotify: Some(inotify),
+            ..Watch::blind()
+        })
+    }
+
+    /// Tells nothing, and can watch nothing: whoever has it looks again now and then. An ordinary user's
+    /// instances are counted over all his containers (inotify(7), max_user_instances).
+    pub fn blind() -> Watch {
+        Watch {
+            inotify: None,
             watched: HashMap::new(),
             scan_directory: None,
             scan_watches: Vec::new(),
             services: HashMap::new(),
-        })
+        }
+    }
+
+    pub fn is_blind(&self) -> bool {
+        self.inotify.is_none()
     }
 
     /// Readable when there is something for [`Watch::read`].
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
     }
 
     /// Watches `dir` as the scan directory, instead of the one before. To be called before the
@@ -223,8 +237,11 @@ impl Watch {
     /// still readable.
     pub fn read(&mut self) -> io::Result<Vec<Change>> {
         let mut found = Found::default();
+        let Some(inotify) = &self.inotify else {
+            return Ok(Vec::new());
+        };
         for _ in 0..READS_MAX {
-            let events = match self.inotify.read_events() {
+            let events = match inotify.read_events() {
                 Ok(events) => events,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => continue,
@@ -312,7 +329,8 @@ impl Watch {
         mask: AddWatchFlags,
         owner: Owner,
     ) -> nix::Result<WatchDescriptor> {
-        let wd = self.inotify.add_watch(dir, mask)?;
+        let inotify = self.inotify.as_ref().ok_or(Errno::EMFILE)?;
+        let wd = inotify.add_watch(dir, mask)?;
         let watched = self.watched.entry(wd).or_insert(Watched {
             mask,
             // Nearly always the only one; a first push would make room for four.
@@ -321,7 +339,7 @@ impl Watch {
         // A second call for the same inode has replaced the mask that its first owner needs.
         let both = watched.mask | mask;
         if both != mask {
-            self.inotify.add_watch(dir, both)?;
+            inotify.add_watch(dir, both)?;
         }
         watched.mask = both;
         if !watched.owners.contains(&owner) {
@@ -338,7 +356,7 @@ impl Watch {
         if watched.owners.is_empty() {
             self.watched.remove(&wd);
             // EINVAL when the inode went first.
-            let _ = self.inotify.rm_watch(wd);
+            let _ = self.inotify.as_ref().map(|it| it.rm_watch(wd));
         }
     }
 }

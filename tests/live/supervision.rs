@@ -1,10 +1,11 @@
 //! Services are started, kept up, seen to come and go.
 
-use super::world::{World, eventually, kill, lives, needs_root, write_script};
+use super::world::{BINARY, World, eventually, kill, lives, needs_root, write_script};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb, Want};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 #[test]
 fn a_directory_that_appears_is_started_and_one_that_goes_is_stopped() {
@@ -419,4 +420,49 @@ fn services_beyond_the_descriptors_are_told_so_and_all_else_goes_on() {
     let all = world.descendants();
     assert_eq!(world.end(), Some(0));
     assert!(!all.iter().any(|pid| lives(*pid)));
+}
+
+/// Ends with the program that the rest of the arguments name.
+fn through_a_shell(before: &str, after: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    let line = format!("{before} exec \"$0\" \"$@\" {after}");
+    shell.args(["-c", &line, BINARY]);
+    shell
+}
+
+#[test]
+fn without_an_inotify_instance_services_run_and_new_ones_are_found() {
+    let none = "echo 0 >/proc/sys/user/max_inotify_instances &&";
+    let able = Command::new("unshare")
+        .args(["-Ur", "sh", "-c", &format!("{none} exec true")])
+        .output();
+    if !able.is_ok_and(|it| it.status.success()) {
+        return println!("skipped: needs user namespaces");
+    }
+    let mut world = World::quiet();
+    world.run("web", "exec sleep 1000");
+    let inner = through_a_shell(none, "");
+    let mut command = Command::new("unshare");
+    command
+        .arg("-Ur")
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    world.supervise_as(command, &[]);
+    world.until_up("web");
+    // As the user that this is, seen from outside.
+    world.run("late", "exec sleep 1000");
+    world.until_up("late");
+    assert!(
+        world.said().contains("max_user_instances"),
+        "{}",
+        world.said()
+    );
+}
+
+#[test]
+fn a_full_disk_behind_standard_error_keeps_nothing_from_running() {
+    let mut world = World::quiet();
+    world.run("web", "exec sleep 1000");
+    world.supervise_as(through_a_shell("", "2>/dev/full"), &[]);
+    world.until_up("web");
 }

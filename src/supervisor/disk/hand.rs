@@ -1,5 +1,6 @@
 //! The thread's side: one job after the other, then status files, then what inotify has to tell.
 
+use super::blind::watch_or_none;
 use super::runit::Net;
 use super::{Job, News, Opened, Trust, Write, Writes};
 use crate::launch::report;
@@ -98,14 +99,15 @@ impl Hand {
         settings: &Settings,
     ) -> io::Result<Hand> {
         let scan_dir = settings.dir.clone();
+        let watch = watch_or_none();
         Ok(Hand {
             todo,
             tell,
             ear,
             writes,
             in_hand: BTreeMap::new(),
-            watch: Watch::new()?,
-            unreliable: !reliable(&scan_dir),
+            unreliable: watch.is_blind() || !reliable(&scan_dir),
+            watch,
             net: Net::for_manner(settings),
             scan_dir,
             known: HashMap::new(),
@@ -166,10 +168,12 @@ impl Hand {
             }
             None => PollTimeout::NONE,
         };
-        let mut fds = [
-            PollFd::new(self.ear.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.watch.fd(), PollFlags::POLLIN),
-        ];
+        let all = [Some(self.ear.as_fd()), self.watch.fd()];
+        let mut fds: Vec<PollFd<'_>> = all
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
         let _ = poll(&mut fds, patience);
         let mut rung = [0u8; 256];
         while matches!(io::Read::read(&mut &self.ear, &mut rung), Ok(count) if count > 0) {}
@@ -215,7 +219,7 @@ impl Hand {
                     trust,
                 });
                 self.known.insert(Arc::clone(&name), known);
-                let _ = self.watch.service(&name, &dir);
+                self.watch_service(&name, &dir);
                 if self.open(&name, &dir, false, held) {
                     self.read(&name, false);
                 }
@@ -396,7 +400,7 @@ impl Hand {
             if self.may_be_on_its_way_out(name, false, here, seen) {
                 return;
             }
-            let _ = self.watch.service(&key, &dir);
+            self.watch_service(&key, &dir);
             if !self.reopen(name, &dir, false, seen) {
                 return;
             }
@@ -504,6 +508,9 @@ impl Hand {
     fn cast_net(&mut self) {
         if self.scan_is_due() {
             self.scan();
+        }
+        if self.watch.is_blind() {
+            self.see_again();
         }
         if self.unreliable {
             if self.net.is_none() {

@@ -30,7 +30,7 @@ fn web() -> Vec<Change> {
 
 fn readable(watch: &Watch) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let mut fds = [PollFd::new(watch.fd(), PollFlags::POLLIN)];
+    let mut fds = [PollFd::new(watch.fd().expect("inotify"), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).expect("poll") == 1
 }
 
@@ -266,4 +266,16 @@ fn an_overflow_means_that_anything_may_have_changed() {
 fn a_local_file_system_is_reliable_and_a_missing_one_is_not() {
     assert!(reliable(Path::new("/proc")));
     assert!(!reliable(Path::new("/no/such/directory")));
+}
+
+#[test]
+fn without_inotify_nothing_is_told_and_nothing_fails_but_the_watching() {
+    let dir = TempDir::new().expect("dir");
+    let mut watch = Watch::blind();
+    assert!(watch.is_blind() && watch.fd().is_none());
+    assert!(watch.scan_directory(dir.path()).is_err());
+    let place = dir.path().to_path_buf().into();
+    assert!(watch.service(&"web".into(), &place).is_err());
+    watch.forget("web");
+    assert_eq!(changes(&mut watch), []);
 }
