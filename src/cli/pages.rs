@@ -78,8 +78,8 @@ mod tests {
     use super::super::screen::Look;
     use super::*;
     use crate::ipc::control::{
-        Hello, Leftover, NAMES_MAX, REQUEST_BYTES_MAX, Request, Response, Service, State, Usage,
-        VERSION, Verb, Want, Why,
+        CONNECTIONS_MAX, Hello, ID_MAX, Leftover, NAMES_MAX, REQUEST_BYTES_MAX, Request, Response,
+        Service, State, UNANSWERED_MAX, UNREAD_SECONDS_MAX, Usage, VERSION, Verb, Want, Why,
     };
     use std::collections::BTreeSet;
 
@@ -260,6 +260,21 @@ mod tests {
                 directory: String::new(),
             }),
             ..fake::service("a")
+        }
+    }
+
+    #[test]
+    fn the_protocol_page_tells_the_limits() {
+        let page = plain(PROTOCOL_7);
+        for limit in [
+            format!("most {CONNECTIONS_MAX} connections"),
+            format!("most {UNANSWERED_MAX} requests"),
+            format!("{UNREAD_SECONDS_MAX} seconds"),
+            format!("{REQUEST_BYTES_MAX} bytes"),
+            format!("{NAMES_MAX} names"),
+            format!("1 to 2^{}", ID_MAX.ilog2()),
+        ] {
+            assert!(page.contains(&limit), "{limit}");
         }
     }
 

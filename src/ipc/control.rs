@@ -12,6 +12,16 @@ pub const VERSION: u32 = 1;
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Most names or patterns in one request.
 pub const NAMES_MAX: usize = 1024;
+/// Largest id: what every client's numbers hold exactly (RFC 8259, section 6).
+pub const ID_MAX: u64 = 1 << 53;
+/// Connections served at once. When the last place is taken, the one that has been silent for
+/// longest and waits for nothing is closed; while all wait for answers, further ones wait in the
+/// kernel's queue.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Requests of one connection under way at once; further ones are read when one is answered.
+pub const UNANSWERED_MAX: usize = 64;
+/// A client that does not read its answer for so many seconds is left alone.
+pub const UNREAD_SECONDS_MAX: u64 = 30;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {

@@ -3,7 +3,10 @@
 //! A task a connection reads requests and writes answers; what they ask for is decided in the main
 //! loop (`requests`). Peer credentials decide: root and the supervisor's own user may.
 
-use crate::ipc::control::{Hello, REQUEST_BYTES_MAX, Request, Response, Trouble, VERSION};
+use crate::ipc::control::{
+    CONNECTIONS_MAX, Hello, ID_MAX, REQUEST_BYTES_MAX, Request, Response, Trouble, UNANSWERED_MAX,
+    UNREAD_SECONDS_MAX, VERSION,
+};
 use crate::os::kill_point;
 use nix::unistd::{Uid, geteuid};
 use std::io;
@@ -18,19 +21,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-/// Connections served at once. When the last place is taken, the one that has been silent for
-/// longest and waits for nothing is closed; while all wait for answers, further ones wait in the
-/// kernel's queue.
-const CONNECTIONS_MAX: usize = 512;
-/// Requests of one connection under way at once; further ones are read when one is answered.
-const UNANSWERED_MAX: usize = 64;
 /// Between two tries to open a socket that could not be opened.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// When nobody could be let in for so long, mostly for want of descriptors, a successor with fresh
 /// ones may do better.
 const SHUT_MAX: Duration = Duration::from_secs(5);
-/// A client that does not read its answer for this long is left alone.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(UNREAD_SECONDS_MAX);
 
 /// A request and the way back.
 pub struct Ask {
@@ -283,6 +279,13 @@ async fn read_requests(
             () = waits_for_nothing(places, make_room) => return Ok(()),
         };
         if count == 0 {
+            // Cut off, for all that is known: so it is not carried out, and whoever still listens hears
+            // of it.
+            if !line.trim_ascii().is_empty() {
+                let message = "the last line is not ended, and nothing was done about it: a request \
+                               ends with a newline";
+                let _ = answer.send(refusal(0, "bad-request", message.into()));
+            }
             return Ok(());
         }
         for part in chunk
@@ -340,7 +343,9 @@ fn understand(line: &[u8]) -> Result<Option<Request>, String> {
             "this supervisor speaks version {VERSION}, not {}",
             request.v
         )),
-        Ok(request) if request.id == 0 => Err("id must be a number above 0".into()),
+        Ok(request) if !(1..=ID_MAX).contains(&request.id) => {
+            Err(format!("id must be a number from 1 to 2^53 ({ID_MAX})"))
+        }
         Ok(request) => Ok(Some(request)),
         Err(error) => Err(format!("not a request: {error}; see outlast-protocol(7)")),
     }
@@ -434,6 +439,39 @@ mod tests {
         // One that nobody answers on is ours to replace.
         drop(bind(&path).expect("made"));
         assert!(path.exists() && bind(&path).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_last_request_that_is_not_ended_is_refused_and_not_dropped_in_silence() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("socket");
+        let (tell, mut asks) = mpsc::unbounded_channel();
+        let (_, notices) = watch::channel(None);
+        let door = tokio::spawn(serve_at_most(3, bind(&path).expect("open"), tell, notices));
+        for (sent, refused) in [
+            (&br#"{"v":1,"id":1,"verb":"status"}"#[..], true),
+            (b" \n ", false),
+        ] {
+            let mut client = client(&path).await;
+            client.write_all(sent).await.expect("sent");
+            client.shutdown().await.expect("shut down");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("an end");
+            let told = answer.contains("bad-request") && answer.contains("newline");
+            assert_eq!(told, refused, "{answer:?}");
+            assert_eq!(answer.is_empty(), !refused);
+        }
+        assert!(asks.try_recv().is_err(), "nothing was asked");
+        drop(asks);
+        door.abort();
+    }
+
+    #[test]
+    fn an_id_is_one_that_every_clients_numbers_hold() {
+        let with = |id: u64| format!(r#"{{"v":1,"id":{id},"verb":"list"}}"#);
+        for (id, fits) in [(0, false), (1, true), (ID_MAX, true), (ID_MAX + 1, false)] {
+            assert_eq!(understand(with(id).as_bytes()).is_ok(), fits, "{id}");
+        }
     }
 
     #[test]
