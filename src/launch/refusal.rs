@@ -13,6 +13,8 @@ pub(super) struct Refusal<'a> {
     pub(super) typed: &'a str,
     /// It is `./run`, and not a program named by exec.
     pub(super) is_run: bool,
+    /// It is below the service directory: its own, to be changed for it.
+    pub(super) is_own: bool,
 }
 
 impl Refusal<'_> {
@@ -57,6 +59,14 @@ impl Refusal<'_> {
             }
             Trouble::Missing => "install the program, or correct exec".to_owned(),
             Trouble::DanglingLink(target) => format!("make {target}, or set the link anew"),
+            // Others may have a use for what stands there.
+            Trouble::Directory if !self.is_own => "name a program in exec".to_owned(),
+            Trouble::NoFirstLine if !self.is_own => format!(
+                "name another program in exec, or give {typed} a first line such as #!/bin/sh"
+            ),
+            Trouble::NotExecutable if !self.is_own => {
+                format!("name another program in exec, or: chmod +x {typed}")
+            }
             Trouble::Directory => format!("put a program in its place: rmdir {typed}"),
             Trouble::NotExecutable => format!("chmod +x {typed}"),
             Trouble::NoExecMount => {

@@ -165,6 +165,7 @@ impl About<'_> {
             shown: "./run",
             typed: &self.file("run"),
             is_run: true,
+            is_own: true,
         };
         self.refused(&refusal, &script::look(&path, self.errno))
     }
@@ -185,6 +186,7 @@ impl About<'_> {
             shown: program,
             typed: program,
             is_run: false,
+            is_own: base.join(program).starts_with(self.dir),
         };
         self.refused(&refusal, &script::look(&base.join(program), self.errno))
     }

@@ -207,7 +207,10 @@ fn read(path: &Path, name: &str) -> Result<Option<String>, Findings> {
 fn not_utf8(name: &str, source: &str, at: usize) -> Findings {
     let (line, column) = position(source, at);
     let row = source.lines().nth(line - 1).unwrap_or_default();
-    let row: String = row.chars().take(200).flat_map(char::escape_debug).collect();
+    // As it stands there, but for what would steer a terminal.
+    let steers = |c: char| c.is_control() && c != '\t';
+    let row: String = row.chars().take(200).collect();
+    let row = row.replace(steers, "\u{fffd}");
     let headline = format!("service.toml:{line}:{column}: this is not UTF-8");
     let text = format!(
         "error: this is not UTF-8\n --> {name}/service.toml:{line}:{column}\n  |\n{line} | {row}\n  |\n  \

@@ -86,13 +86,55 @@ fn syntax_error(source: &str, error: &toml::de::Error) -> Finding {
     let before = source.get(..span.start).unwrap_or_default();
     let line = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = source.get(line..).unwrap_or_default();
-    let is_umask = line.trim_start().starts_with("umask");
+    let title = error.message().replace(", expected nothing", "");
     Finding {
-        title: error.message().replace(", expected nothing", ""),
+        help: syntax_help(&title, before, line),
+        title,
         label: String::new(),
-        help: is_umask.then(|| "write umask = \"027\"".to_owned()),
         span,
     }
+}
+
+/// What was most likely meant; `line` is the one with the error, `before` all that goes before that.
+fn syntax_help(title: &str, before: &str, line: &str) -> Option<String> {
+    let line = line.lines().next()?.trim();
+    if line.starts_with("umask") {
+        return Some("write umask = \"027\"".to_owned());
+    }
+    let key_end = line.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
+    let (key, rest) = line.split_at(key_end?);
+    if let Some(value) = rest
+        .trim_start()
+        .strip_prefix(':')
+        .filter(|_| !key.is_empty())
+    {
+        let value = value.trim();
+        let begins = |c: char| c.is_ascii_digit() || matches!(c, '"' | '\'' | '[' | '{');
+        let is_value = value.starts_with(begins) || matches!(value, "true" | "false");
+        return Some(match is_value {
+            true => format!("write {key} = {value}"),
+            false => format!("write {key} = '{value}'"),
+        });
+    }
+    if title.starts_with("duplicate key") {
+        // In the same table: what another header separates is another key.
+        let lines: Vec<&str> = before.lines().collect();
+        let first = lines
+            .iter()
+            .enumerate()
+            .rev()
+            .take_while(|(_, line)| !line.trim_start().starts_with('['))
+            .filter(|(_, other)| {
+                let other = other.trim_start().strip_prefix(key);
+                other.is_some_and(|rest| rest.trim_start().starts_with('='))
+            })
+            .last()?;
+        return Some(format!(
+            "line {} sets it already; keep one of them",
+            first.0 + 1
+        ));
+    }
+    None
 }
 
 struct Reader<'a> {
@@ -157,7 +199,7 @@ impl Reader<'_> {
             self.wrong(
                 item.span.clone(),
                 "a quote in exec is not closed",
-                "close it, or escape it as \\\\' or \\\\\"",
+                "close it; one that the program is to get is \\\\' or \\\\\\\" in \"...\", and \\\" in '...'",
             );
             return None;
         };
@@ -195,7 +237,14 @@ impl Reader<'_> {
         };
         if !users::could_be_name(&text) {
             let title = format!("{} can't be a name", quoted(&text));
-            self.wrong(item.span.clone(), title, "");
+            // As chpst has it.
+            let help = match text.split_once(':') {
+                Some((user, group)) if item.name == "user" => {
+                    format!("write user = \"{user}\" and group = \"{group}\"")
+                }
+                Some(_) | None => String::new(),
+            };
+            self.wrong(item.span.clone(), title, help);
             return None;
         }
         Some(text)
@@ -310,7 +359,14 @@ impl Reader<'_> {
                 ];
                 let bare = text.to_lowercase();
                 let meant = nearest(bare.trim_start_matches("sig"), known).map(str::to_uppercase);
-                self.not_one(item, &text, "signal", meant.as_deref());
+                match meant {
+                    None => {
+                        let title = format!("{} is no signal", quoted(&text));
+                        let help = "it is a name such as \"TERM\", or a number from 1 to 64";
+                        self.wrong(item.span.clone(), title, help);
+                    }
+                    meant => self.not_one(item, &text, "signal", meant.as_deref()),
+                }
             }
         }
     }

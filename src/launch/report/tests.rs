@@ -245,3 +245,31 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn nobody_is_told_to_change_a_file_that_is_not_the_services() {
+    let dir = run_script("no program\n", 0o644);
+    let own = dir.path().join("run");
+    let other = run_script("no program\n", 0o644);
+    let (own, other) = (own, other.path().join("run"));
+    let advice = |program: &Path, errno| {
+        let spec = Spec {
+            start: Start::Exec(vec![program.display().to_string()]),
+            ..Spec::default()
+        };
+        let failure = failure(Step::Exec, errno, "");
+        words(&failure, &spec, dir.path().to_str().expect("text")).advice
+    };
+    assert_eq!(
+        advice(&own, Errno::EACCES),
+        format!("chmod +x {}", own.display())
+    );
+    let foreign = "name another program in exec, or";
+    assert_eq!(
+        advice(&other, Errno::EACCES),
+        format!("{foreign}: chmod +x {}", other.display())
+    );
+    assert!(advice(&other, Errno::ENOEXEC).starts_with(foreign));
+    let directory = other.parent().expect("a directory");
+    assert_eq!(advice(directory, Errno::EACCES), "name a program in exec");
+}

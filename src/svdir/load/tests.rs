@@ -155,6 +155,11 @@ fn bytes_that_are_no_utf8_are_placed() {
     let findings = load(dir.path(), "web").expect_err("bytes");
     assert_eq!(findings.headline, "service.toml:2:9: this is not UTF-8");
     assert!(findings.text.contains("web/service.toml:2:9"));
+    assert!(
+        findings.text.contains("2 | user = '\u{fffd}x'\n"),
+        "{}",
+        findings.text
+    );
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl Reader<'_> {
             Some((table, name)) => format!("did you mean {name} in [{table}]?"),
             None => format!("did you mean {near}?"),
         });
+        // As in a systemd unit.
+        let is_header = table.is_empty() && matches!(item.value, DeValue::Table(_));
+        let help = help.or_else(|| {
+            is_header.then(|| "the service's own keys stand at the top, under no header".to_owned())
+        });
         self.wrong(item.key_span.clone(), title, help.unwrap_or_default());
     }
 
@@ -116,7 +121,18 @@ impl Reader<'_> {
     /// A string without NUL; empty only for a description, which may as well be left out.
     pub(super) fn text(&mut self, item: &Item<'_>, bytes_max: usize) -> Option<String> {
         let DeValue::String(text) = item.value else {
-            return self.expected(item, "a string");
+            let plain = match item.value {
+                DeValue::Integer(number) => Some(number.as_str()),
+                DeValue::Float(number) => Some(number.as_str()),
+                DeValue::Boolean(true) => Some("true"),
+                DeValue::Boolean(false) => Some("false"),
+                _ => None,
+            };
+            let nothing = self.expected(item, "a string");
+            if let (Some(plain), Some(finding)) = (plain, self.findings.last_mut()) {
+                finding.help = Some(format!("write \"{plain}\""));
+            }
+            return nothing;
         };
         let path = item.path.escape_debug();
         if text.contains('\0') {

@@ -362,7 +362,30 @@ fn mistakes_have_line_column_and_a_way_out() {
             "log.stamp = 'ISO'",
             "service.toml:1:13: log.stamp can't be `ISO`; did you mean \"iso\"?",
         ),
-        ("user = 'a'\nuser = 'b'", "service.toml:2:1: duplicate key"),
+        (
+            "[log]\nkeep = 1\nsize = '1M'\nkeep = 2",
+            "service.toml:4:1: duplicate key; line 2 sets it already; keep one of them",
+        ),
+        (
+            "\nuser = 'a'\nuser = 'b'",
+            "service.toml:3:1: duplicate key; line 2 sets it already; keep one of them",
+        ),
+        (
+            "[service]\nexec = 'x'",
+            "service.toml:1:2: unknown key `service`; the service's own keys stand at the top",
+        ),
+        (
+            "user = 'root:adm'",
+            "service.toml:1:8: `root:adm` can't be a name; write user = \"root\" and group = \"adm\"",
+        ),
+        (
+            "stop.signal = 99",
+            "service.toml:1:15: `99` is no signal; it is a name such as \"TERM\", or a number from 1 to 64",
+        ),
+        (
+            "exec = ['sleep', 10]",
+            "service.toml:1:18: exec must be a string; write \"10\"",
+        ),
         ("user = ", "service.toml:1:8: "),
         ("umask = 022", "service.toml:1:9: "),
     ] {
@@ -373,6 +396,26 @@ fn mistakes_have_line_column_and_a_way_out() {
         );
     }
     assert!(headline("umask = 022").ends_with("write umask = \"027\""));
+    for yaml in ["exec: 'a b'\nuser = 'a'", "exec: a b"] {
+        assert!(headline(yaml).contains("write exec = 'a b'"), "{yaml}");
+    }
+}
+
+#[test]
+fn what_is_said_about_an_open_quote_works_when_it_is_typed() {
+    let said = headline(r#"exec = "echo \"10""#);
+    for (good, in_words) in [
+        (r#"exec = "echo \\\"10""#, r#"\\\" in "...""#),
+        (r#"exec = "echo \\'10""#, r#"\\' or"#),
+        (r#"exec = 'echo \"10'"#, r#"\" in '...'"#),
+    ] {
+        assert!(said.contains(in_words), "{said}: {in_words}");
+        let (spec, _) = read_text(good).expect(good);
+        let Start::Exec(words) = spec.start else {
+            panic!("{good} names a program");
+        };
+        assert!(matches!(&*words[1], "\"10" | "'10"), "{words:?}");
+    }
 }
 
 #[test]
