@@ -60,7 +60,7 @@ pub enum FromScribe {
     },
     /// A log is not being written (disk full, directory gone, no permission); told once per change.
     /// `echoed`: its lines are on standard output only, and nothing waits. `had_file`: there is a
-    /// file in which lines are missing from now on.
+    /// file in which lines are missing from now on, or something of its own in that place.
     Trouble {
         id: u32,
         message: String,

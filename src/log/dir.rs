@@ -18,6 +18,11 @@ use std::os::unix::fs::{
 use std::path::Path;
 use std::time::Duration;
 
+const MAKE: &str = "make directory";
+const OPEN: &str = "open";
+/// What is done when a log that is open takes lines.
+pub const WRITE: &str = "write";
+
 /// Why a log can't be written now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
@@ -50,13 +55,40 @@ impl Halt {
         }
     }
 
-    /// Waiting does not help: somebody has to give us the right to write there.
+    /// Waiting does not help: somebody has to give us the right to write there, or to take away
+    /// what is in the way.
     pub fn is_for_good(&self) -> bool {
         match self {
-            Halt::Failed { errno, .. } => {
-                matches!(errno, Errno::EROFS | Errno::EACCES | Errno::EPERM)
-            }
+            Halt::Failed { doing, errno, .. } => match errno {
+                Errno::EROFS | Errno::EACCES | Errno::EPERM => true,
+                // Of a directory within a place that has none, such as /proc. Anything else that
+                // is missing was removed in this moment, and is there at the next try.
+                Errno::ENOENT => *doing == MAKE,
+                Errno::ELOOP
+                | Errno::EEXIST
+                | Errno::EISDIR
+                | Errno::ENOTDIR
+                | Errno::EINVAL
+                | Errno::ENXIO
+                | Errno::ENODEV
+                | Errno::ENAMETOOLONG
+                | Errno::EOPNOTSUPP => *doing != WRITE,
+                // A disk that fails, a server that is away, no descriptors, no memory.
+                _ => false,
+            },
             Halt::Full | Halt::Locked { .. } | Halt::Processing => false,
+        }
+    }
+
+    /// What the system says, or what it means where that would mislead.
+    fn cause(&self, errno: Errno) -> &'static str {
+        match (self, errno) {
+            (Halt::Failed { name: "", .. }, _) => errno.desc(),
+            (_, Errno::ELOOP) => "it is a link, which is not followed",
+            (Halt::Failed { doing: OPEN, .. }, Errno::EINVAL | Errno::ENXIO) => {
+                "it is not a plain file"
+            }
+            _ => errno.desc(),
         }
     }
 
@@ -89,7 +121,7 @@ impl Halt {
                 format!(
                     "cannot {doing} {path}{slash}{name}: {} ({errno:?}); output waits in its pipe, \
                      trying again",
-                    errno.desc()
+                    self.cause(*errno)
                 )
             }
         }
@@ -164,7 +196,7 @@ pub struct Opened {
 pub fn open(path: &Path, habits: &Habits, now: Duration) -> Result<Opened, Halt> {
     if let Some(mode) = habits.directory_mode {
         let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-        made.map_err(Halt::at("make directory", ""))?;
+        made.map_err(Halt::at(MAKE, ""))?;
     }
     let lock = lock(path, habits)?;
     if habits.closed_mode.is_some() {
@@ -252,7 +284,7 @@ fn lock(path: &Path, habits: &Habits) -> Result<Flock<File>, Halt> {
         .append(true)
         .mode(0o600)
         .open(path.join("lock"))
-        .map_err(Halt::at("open", "lock"))?;
+        .map_err(Halt::at(OPEN, "lock"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
         Errno::EWOULDBLOCK => Halt::Locked {
             holder: holder(&file),
@@ -283,7 +315,7 @@ fn holder(file: &File) -> Option<String> {
 }
 
 fn open_current(path: &Path, habits: &Habits) -> Result<(File, u64, u64, u64), Halt> {
-    let failed = Halt::at("open", "current");
+    let failed = Halt::at(OPEN, "current");
     let file = options(habits)
         .read(true)
         .append(true)
@@ -348,6 +380,15 @@ mod tests {
         assert_eq!(mode(&path.join("lock")), 0o600);
         assert_eq!(mode(&path), 0o750);
         assert_eq!(mode(&place.path().join("a")), 0o750);
+    }
+
+    #[test]
+    fn what_is_missing_comes_by_itself_but_not_where_no_directory_can_be_made() {
+        let nowhere = Path::new("/proc/1/outlast/web");
+        assert!(open(nowhere, &SCRIBE, NOW).unwrap_err().is_for_good());
+        let missing = |doing, name| Halt::of(doing, name, &io::Error::from(Errno::ENOENT));
+        assert!(!missing(OPEN, "lock").is_for_good());
+        assert!(!missing(OPEN, "current").is_for_good());
     }
 
     #[test]

@@ -303,3 +303,76 @@ fn logs_shows_what_was_written() {
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(text.contains("web") && text.contains("three"), "{text}");
 }
+
+/// Puts something in a log's place by which it can't be opened, however long is waited.
+type Hinder = fn(&std::path::Path);
+
+#[test]
+fn a_log_that_can_never_be_opened_holds_nobody_up_and_is_told_until_it_can() {
+    let ways: [(&str, Hinder, &str); 5] = [
+        (
+            "linked",
+            |log| {
+                fs::create_dir_all(log).expect("a directory");
+                std::os::unix::fs::symlink("/dev/null", log.join("current")).expect("a link");
+            },
+            "it is a link, which is not followed (ELOOP)",
+        ),
+        (
+            "piped",
+            |log| {
+                fs::create_dir_all(log).expect("a directory");
+                let mode = nix::sys::stat::Mode::S_IRWXU;
+                nix::unistd::mkfifo(&log.join("current"), mode).expect("a FIFO");
+            },
+            "it is not a plain file (EINVAL)",
+        ),
+        (
+            "nested",
+            |log| fs::create_dir_all(log.join("current")).expect("a directory"),
+            "(EISDIR)",
+        ),
+        (
+            "filed",
+            |log| fs::write(log, "in the way").expect("a file"),
+            "(EEXIST)",
+        ),
+        (
+            // Nobody can make a directory there.
+            "nowhere",
+            |log| std::os::unix::fs::symlink("/proc/1/outlast", log).expect("a link"),
+            "(EEXIST)",
+        ),
+    ];
+    let world = World::new();
+    fs::create_dir_all(world.path("log")).expect("a log root");
+    // Far more than a pipe takes.
+    let many = "n=0; while [ $n -lt 3000 ]; do n=$((n + 1)); echo \"line $n of very many, none of \
+                which may hold it up\"; done; >finished; while :; do echo later; sleep 0.1; done";
+    for (name, hinder, _) in &ways {
+        hinder(&world.path("log").join(name));
+        world.run(name, many);
+    }
+    for (name, _, why) in &ways {
+        eventually("it gets through", || {
+            let finished = world.path("services").join(name).join("finished");
+            finished.exists().then_some(())
+        });
+        let told = world.until(name, "told", |it| it.problem.is_some());
+        let told = told.problem.expect("a problem").message;
+        assert!(told.contains(why), "{name}: {told}");
+        assert!(told.contains("on standard output only"), "{name}: {told}");
+        eventually("its lines are on standard output", || {
+            let stdout = fs::read(world.path("stdout")).expect("stdout");
+            let stdout = String::from_utf8_lossy(&stdout);
+            let mut lines = stdout.lines().filter(|line| line.starts_with(name));
+            lines.any(|line| line.ends_with("| later")).then_some(())
+        });
+    }
+    for (name, _, _) in &ways {
+        let log = world.path("log").join(name);
+        fs::rename(&log, world.path("log").join(format!("not-{name}"))).expect("mended");
+        world.until_line(name, "later");
+        world.until(name, "mended", |it| it.problem.is_none());
+    }
+}

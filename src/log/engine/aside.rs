@@ -44,9 +44,10 @@ impl Log {
         }
     }
 
-    /// Lines of it are in a file, which is the only place where somebody may look for the others.
+    /// Lines of it may be in a file, which is the only place where somebody looks for the others;
+    /// or what is in its place keeps no other log from being written.
     pub fn had_file(&self) -> bool {
-        self.opened_once || self.path.join("current").exists()
+        self.opened_once || fs::symlink_metadata(&self.path).is_ok()
     }
 
     /// Why there is no file, when there is none.

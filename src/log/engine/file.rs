@@ -44,7 +44,7 @@ impl Log {
                 Err(error) => result = Err(error),
             }
             if let Err(error) = &result
-                && Halt::of("write", "current", error) == Halt::Full
+                && Halt::of(dir::WRITE, "current", error) == Halt::Full
                 && self.make_room(desk).is_some_and(|old| {
                     self.tell(&Note::DeletedForRoom(old));
                     true
@@ -56,7 +56,7 @@ impl Log {
         desk.out.drain(..written);
         trip::at("file-written");
         result.map_err(|error| {
-            let halt = Halt::of("write", "current", &error);
+            let halt = Halt::of(dir::WRITE, "current", &error);
             if halt != Halt::Full && self.habits.looks_for_current {
                 // The file itself may be stale (a server went away): open it anew.
                 self.files = None;
