@@ -224,7 +224,9 @@ fn print(
     screen: &mut Screen,
 ) -> io::Result<Exit> {
     if order.json {
-        screen.json(&response.services)?;
+        let asked = response.services.iter();
+        let asked = asked.filter(|it| is_asked_for(order, it)).cloned();
+        screen.json(&asked.collect::<Vec<_>>())?;
     }
     if let Some(trouble) = &response.error {
         screen.complain(safe(&trouble.message))?;
@@ -312,7 +314,7 @@ fn print_check(order: &Order, response: &Response, screen: &mut Screen) -> io::R
         .map_or(Exit::Success, Exit::of_trouble);
     let mut text = String::new();
     for service in &response.services {
-        if order.names.is_empty() && service.want != Want::Up {
+        if !is_asked_for(order, service) {
             continue;
         }
         let fine = service.outcome.as_ref().is_none_or(|outcome| outcome.ok);
@@ -330,6 +332,11 @@ fn print_check(order: &Order, response: &Response, screen: &mut Screen) -> io::R
         screen.out.write_all(text.as_bytes())?;
     }
     Ok(exit)
+}
+
+/// A check of all means those that should be up.
+fn is_asked_for(order: &Order, service: &Service) -> bool {
+    order.row.verb != Verb::Check || !order.names.is_empty() || service.want == Want::Up
 }
 
 fn check_failure(row: &Row, service: &Service) -> String {

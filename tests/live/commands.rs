@@ -150,6 +150,29 @@ fn a_pattern_means_all_that_match() {
 }
 
 #[test]
+fn a_check_of_all_tells_of_those_that_should_be_up_in_words_and_in_json() {
+    let world = World::new();
+    for name in ["web", "off"] {
+        world.run(name, "exec sleep 1000");
+        world.until_up(name);
+    }
+    world.must(Verb::Stop, &["off"]);
+    let names = |more: &[&str]| {
+        let output = world.outlast(&[&["check", "--json"], more].concat());
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+        let found = found.as_array().expect("an array").clone();
+        let names = found
+            .iter()
+            .map(|it| it["name"].as_str().map(str::to_owned));
+        (output.status.code(), names.collect::<Vec<_>>())
+    };
+    assert_eq!(names(&[]), (Some(0), vec![Some("web".to_owned())]));
+    let (code, named) = names(&["off"]);
+    assert_ne!(code, Some(0));
+    assert_eq!(named, [Some("off".to_owned())]);
+}
+
+#[test]
 fn a_shutdown_of_one_service_is_refused_and_ends_nothing() {
     let world = World::new();
     world.run("web", "exec sleep 1000");
