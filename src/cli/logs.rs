@@ -44,9 +44,21 @@ pub struct Options {
     pub names: bool,
 }
 
+/// Who is told of a log that can't be read; the others are shown all the same.
+pub type Unread<'a> = dyn FnMut(&Source, &io::Error) + 'a;
+
 /// Shows the logs. Returns when all is shown or, following, when nobody reads any more.
-pub fn show(sources: &[Source], options: &Options, out: &mut dyn Write) -> io::Result<()> {
-    match Show::new(sources, options).and_then(|mut show| show.run(sources, out)) {
+pub fn show(
+    sources: &[Source],
+    options: &Options,
+    out: &mut dyn Write,
+    unread: &mut Unread<'_>,
+) -> io::Result<()> {
+    let mut show = Show::new(sources, options, unread);
+    if show.readers.is_empty() {
+        return Ok(());
+    }
+    match show.run(out, unread) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
@@ -54,7 +66,10 @@ pub fn show(sources: &[Source], options: &Options, out: &mut dyn Write) -> io::R
 
 /// A log being read.
 struct Reader {
+    source: Source,
     cursor: Cursor,
+    /// It can't be read any more.
+    lost: bool,
     /// The next part to be shown, and its time.
     next: Option<(Duration, Part)>,
     /// Of the last stamped line: what has no stamp stays behind it.
@@ -71,7 +86,7 @@ struct Show {
 }
 
 impl Show {
-    fn new(sources: &[Source], options: &Options) -> io::Result<Show> {
+    fn new(sources: &[Source], options: &Options, unread: &mut Unread<'_>) -> Show {
         let named = options.names || sources.len() > 1;
         let names = sources.iter().map(|source| source.name.chars().count());
         let width = names.max().unwrap_or(0).min(NAME_WIDTH_MAX);
@@ -84,16 +99,18 @@ impl Show {
         );
         let mut readers = Vec::with_capacity(sources.len());
         for source in sources {
-            let cursor = Cursor::at_last(&source.dir, lines).map_err(|error| {
-                let place = source.dir.display();
-                io::Error::new(
-                    error.kind(),
-                    format!("cannot read the log in {place}: {error}"),
-                )
-            })?;
+            let cursor = match Cursor::at_last(&source.dir, lines) {
+                Ok(cursor) => cursor,
+                Err(error) => {
+                    unread(source, &error);
+                    continue;
+                }
+            };
             let name = &source.name;
             readers.push(Reader {
+                source: source.clone(),
                 cursor,
+                lost: false,
                 next: None,
                 time: Duration::ZERO,
                 label: if named {
@@ -103,7 +120,7 @@ impl Show {
                 },
             });
         }
-        Ok(Show {
+        Show {
             readers,
             options: options.clone(),
             zone: if options.utc {
@@ -112,40 +129,46 @@ impl Show {
                 TimeZone::system()
             },
             open: None,
-        })
+        }
     }
 
-    fn run(&mut self, sources: &[Source], out: &mut dyn Write) -> io::Result<()> {
+    fn run(&mut self, out: &mut dyn Write, unread: &mut Unread<'_>) -> io::Result<()> {
         let all: Vec<usize> = (0..self.readers.len()).collect();
         if !self.options.follow {
-            self.show_new(&all, out)?;
+            self.show_new(&all, out, unread)?;
             self.show_unfinished(out)?;
             return out.flush();
         }
         // The watch comes first, so that nothing falls between it and the reading.
-        let mut watch = Watch::new(sources.iter().map(|source| source.dir.clone()).collect())?;
-        self.show_new(&all, out)?;
+        let dirs = self.readers.iter().map(|reader| reader.source.dir.clone());
+        let mut watch = Watch::new(dirs.collect())?;
+        self.show_new(&all, out, unread)?;
         loop {
             out.flush()?;
             let stdout = io::stdout();
             match watch.wait(Some(stdout.as_fd()))? {
                 Woken::Unread => return Ok(()),
                 Woken::News(news) => {
-                    self.show_new(&news.into_iter().collect::<Vec<_>>(), out)?;
+                    self.show_new(&news.into_iter().collect::<Vec<_>>(), out, unread)?;
                 }
             }
         }
     }
 
     /// Everything whole that these readers can get, in the order of time.
-    fn show_new(&mut self, readers: &[usize], out: &mut dyn Write) -> io::Result<()> {
+    fn show_new(
+        &mut self,
+        readers: &[usize],
+        out: &mut dyn Write,
+        unread: &mut Unread<'_>,
+    ) -> io::Result<()> {
         loop {
             let mut first: Option<(Duration, usize)> = None;
             for index in readers {
                 let Some(reader) = self.readers.get_mut(*index) else {
                     continue;
                 };
-                if reader.look()?
+                if reader.looks(unread)
                     && let Some((time, _)) = &reader.next
                     && first.is_none_or(|(earliest, _)| *time < earliest)
                 {
@@ -157,7 +180,7 @@ impl Show {
             };
             self.show_next(index, out)?;
             // A long line is shown to its end before another log has its turn.
-            while self.open == Some(index) && self.readers[index].look()? {
+            while self.open == Some(index) && self.readers[index].looks(unread) {
                 self.show_next(index, out)?;
             }
         }
@@ -226,6 +249,18 @@ impl Show {
 }
 
 impl Reader {
+    /// As `look`; one that can't be read has nothing more.
+    fn looks(&mut self, unread: &mut Unread<'_>) -> bool {
+        if self.lost {
+            return false;
+        }
+        self.look().unwrap_or_else(|error| {
+            self.lost = true;
+            unread(&self.source, &error);
+            false
+        })
+    }
+
     /// Sees that the next part is known; false when there is none now.
     fn look(&mut self) -> io::Result<bool> {
         if self.next.is_none()
@@ -264,7 +299,8 @@ mod tests {
 
     fn shown(sources: &[Source], options: &Options) -> String {
         let mut out = Vec::new();
-        show(sources, options, &mut out).unwrap();
+        let unread = &mut |_: &Source, error: &io::Error| panic!("{error}");
+        show(sources, options, &mut out, unread).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -385,7 +421,7 @@ mod tests {
                 held: Vec::new(),
                 left: 4,
             };
-            show(&[source], &options, &mut out)
+            show(&[source], &options, &mut out, &mut |_, _| {})
         });
         let append = |text: &str| {
             let mut options = fs::OpenOptions::new();

@@ -5,7 +5,7 @@
 //! where its log goes; the usual place of it is tried and told.
 
 use super::arguments::LogsOrder;
-use super::client::{Broken, Client};
+use super::client::{Broken, Client, plain};
 use super::exit::Exit;
 use super::logs::{self, Options, Source};
 use super::screen::Screen;
@@ -45,7 +45,7 @@ pub fn carry_out(order: &LogsOrder, screen: &mut Screen) -> io::Result<Exit> {
     for remark in &found.remarks {
         screen.complain(remark)?;
     }
-    let exit = found.exit.unwrap_or(Exit::Success);
+    let mut exit = found.exit.unwrap_or(Exit::Success);
     if found.sources.is_empty() {
         if found.remarks.is_empty() {
             screen.complain("there are no logs yet")?;
@@ -65,12 +65,27 @@ pub fn carry_out(order: &LogsOrder, screen: &mut Screen) -> io::Result<Exit> {
         raw: order.raw,
         names: order.names.is_empty() || found.sources.len() > 1,
     };
+    let (out, err) = (&mut *screen.out, &mut *screen.err);
+    let mut unread = |source: &Source, error: &io::Error| {
+        let (code, can) = match error.kind() {
+            io::ErrorKind::PermissionDenied => (Exit::NotAllowed, "may not"),
+            _ => (Exit::NotReached, "can't"),
+        };
+        exit = exit.or_worse(code);
+        let (name, dir) = (safe(&source.name), source.dir.display());
+        let cause = plain(error);
+        // Where stderr is gone as well, the exit code is all that is left.
+        let _ = writeln!(
+            err,
+            "outlast: {name}: its log in {dir} {can} be read: {cause}"
+        );
+    };
     if order.follow {
         // Each line at once: stdout's own buffer ends at newlines.
-        logs::show(&found.sources, &options, screen.out)?;
+        logs::show(&found.sources, &options, out, &mut unread)?;
     } else {
-        let mut out = BufWriter::with_capacity(WRITE_BYTES, &mut *screen.out);
-        logs::show(&found.sources, &options, &mut out)?;
+        let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
+        logs::show(&found.sources, &options, &mut out, &mut unread)?;
         out.flush()?;
     }
     Ok(exit)
@@ -79,14 +94,18 @@ pub fn carry_out(order: &LogsOrder, screen: &mut Screen) -> io::Result<Exit> {
 /// Nothing was ever written: no file of the log holds a byte. One that can't be looked at is not
 /// said to be silent; showing it tells why.
 fn is_silent(dir: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return !dir.exists();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            use io::ErrorKind::{NotADirectory, NotFound};
+            return matches!(error.kind(), NotFound | NotADirectory);
+        }
     };
     let mut written = entries.filter_map(Result::ok).filter(|entry| {
         let name = entry.file_name();
         name == "current" || name.as_encoded_bytes().starts_with(b"@")
     });
-    !written.any(|entry| entry.metadata().is_ok_and(|data| data.len() > 0))
+    !written.any(|entry| entry.metadata().map_or(true, |data| data.len() > 0))
 }
 
 fn find(order: &LogsOrder) -> Result<Found, (String, Exit)> {
@@ -103,14 +122,7 @@ fn find(order: &LogsOrder) -> Result<Found, (String, Exit)> {
             let none = Broken::NoSupervisor { path, cause };
             let mut found = below(&root, &order.names).map_err(|(words, exit)| {
                 let words = format!("{words}; and {none}");
-                (
-                    words,
-                    if exit == Exit::Success {
-                        exit
-                    } else {
-                        Exit::NoSupervisor
-                    },
-                )
+                (words, exit.or_worse(Exit::NoSupervisor))
             })?;
             let words = format!(
                 "no supervisor answers at {}; these logs were found below {}",
@@ -206,13 +218,16 @@ fn below(root: &Path, names: &[String]) -> Result<Found, (String, Exit)> {
         let words = format!(
             "cannot read the log root {}: {}",
             root.display(),
-            super::client::plain(&error)
+            plain(&error)
         );
-        (words, Exit::NotReached)
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => (words, Exit::NotAllowed),
+            _ => (words, Exit::NotReached),
+        }
     })?;
     let logs: BTreeSet<String> = entries
         .filter_map(Result::ok)
-        .filter(|entry| entry.path().join(CURRENT).is_file())
+        .filter(is_log)
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     let mut found = Found::default();
@@ -249,6 +264,19 @@ fn below(root: &Path, names: &[String]) -> Result<Found, (String, Exit)> {
         })
         .collect();
     Ok(found)
+}
+
+/// One that may not be looked into counts, so that whoever asks for it is told so; and one whose
+/// file can't be read.
+fn is_log(entry: &fs::DirEntry) -> bool {
+    // Of links the file below tells whether they lead to a directory.
+    if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        return false;
+    }
+    match fs::metadata(entry.path().join(CURRENT)) {
+        Ok(current) => current.is_file() || current.is_dir(),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
 }
 
 #[cfg(test)]
@@ -412,6 +440,67 @@ mod tests {
         let (exit, _, err) = shown(&order);
         assert_eq!(exit, Exit::NotReached);
         assert!(err.contains("cannot read the log root"), "{err}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_told_and_hides_no_other() {
+        let root = log_root(&["web", "db"]);
+        fs::remove_file(root.path().join("db").join(CURRENT)).expect("rm");
+        fs::create_dir(root.path().join("db").join(CURRENT)).expect("mkdir");
+        for names in [vec![], vec!["db".to_owned(), "web".to_owned()]] {
+            let order = LogsOrder {
+                names,
+                log_root: Some(root.path().into()),
+                ..LogsOrder::default()
+            };
+            let (exit, out, err) = shown(&order);
+            assert_eq!((exit, out.as_str()), (Exit::NotReached, "web | x\n"));
+            let dir = root.path().join("db");
+            let told = format!(
+                "outlast: db: its log in {} can't be read: Is a directory\n",
+                dir.display()
+            );
+            assert_eq!(err, told);
+        }
+    }
+
+    #[test]
+    fn a_log_that_may_not_be_read_is_not_said_to_be_missing() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = log_root(&["web"]);
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+        };
+        let shown_to_another = |names: &[&str]| {
+            let order = LogsOrder {
+                names: names.iter().map(|name| name.to_string()).collect(),
+                log_root: Some(root.path().into()),
+                ..LogsOrder::default()
+            };
+            let look = move || {
+                // Of this thread alone, and of no effect unless it is root's.
+                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+                shown(&order)
+            };
+            std::thread::spawn(look).join().expect("shown")
+        };
+        mode(root.path(), 0o755);
+        mode(&root.path().join("web"), 0);
+        let (all, named) = (shown_to_another(&[]), shown_to_another(&["web"]));
+        mode(root.path(), 0);
+        let none = shown_to_another(&[]);
+        mode(root.path(), 0o700);
+        mode(&root.path().join("web"), 0o700);
+        for (exit, out, err) in [all, named] {
+            assert_eq!((exit, out.as_str()), (Exit::NotAllowed, ""));
+            let dir = root.path().join("web");
+            let told = format!(
+                "outlast: web: its log in {} may not be read: Permission denied\n",
+                dir.display()
+            );
+            assert_eq!(err, told);
+        }
+        assert_eq!(none.0, Exit::NotAllowed, "{}", none.2);
     }
 
     #[test]
