@@ -148,6 +148,13 @@ fn from_supervisor(client: &mut Client, order: &LogsOrder) -> Result<Found, Brok
     };
     let mut own = Vec::new();
     for service in response.services.iter().filter(wanted) {
+        // Whoever asks for it by name looks for lines that may be missing.
+        if let Some(trouble) = service.problem.as_ref().filter(|it| it.code == "log")
+            && !order.names.is_empty()
+        {
+            let (name, message) = (safe(&service.name), safe(&trouble.message));
+            found.remarks.push(format!("{name}: {message}"));
+        }
         match &service.log_dir {
             Some(dir) => found.sources.push(Source {
                 name: service.name.clone(),
@@ -339,6 +346,33 @@ mod tests {
         assert_eq!(names(&found), ["web"]);
         assert_eq!(found.sources[0].dir, Path::new("/l/web"));
         assert_eq!(server.requests()[0].names, ["w*"]);
+    }
+
+    #[test]
+    fn why_a_log_is_not_written_is_told_to_whoever_asks_for_it() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let dir = place.path().join("late").display().to_string();
+        let log_dir = Some(dir.clone());
+        let server = Fake::answering(move |_| {
+            React::Answer(vec![Service {
+                log_dir: log_dir.clone(),
+                problem: Some(crate::ipc::control::Trouble {
+                    code: "log".into(),
+                    message: "log: no space left".into(),
+                }),
+                ..service("late")
+            }])
+        });
+        let order = LogsOrder {
+            names: vec!["late".into()],
+            socket: Some(server.path.clone()),
+            ..LogsOrder::default()
+        };
+        let (_, _, err) = shown(&order);
+        let told = format!(
+            "outlast: late: log: no space left\noutlast: late: nothing was written to {dir} yet\n"
+        );
+        assert_eq!(err, told);
     }
 
     #[test]

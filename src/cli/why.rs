@@ -95,8 +95,12 @@ fn headline(service: &Service) -> String {
 }
 
 fn is_quarantined(service: &Service) -> bool {
+    has_problem(service, "quarantined")
+}
+
+fn has_problem(service: &Service, code: &str) -> bool {
     let problem = service.problem.as_ref();
-    problem.is_some_and(|problem| problem.code == "quarantined")
+    problem.is_some_and(|problem| problem.code == code)
 }
 
 fn down_headline(service: &Service, since: &str) -> String {
@@ -106,6 +110,10 @@ fn down_headline(service: &Service, since: &str) -> String {
         ""
     };
     match service.want {
+        // By itself, after which its policy leaves it down: nobody has asked for that.
+        Want::Down | Want::Once if has_problem(service, "failed") => {
+            format!("has failed and stays down, for {since} now{normally}")
+        }
         Want::Up => format!("has been down for {since}, although it is wanted up{normally}"),
         Want::Once => format!("has been down for {since}; it was to run once{normally}"),
         Want::Down => format!("has been down for {since}, as wanted{normally}"),
@@ -291,6 +299,28 @@ What to do: something else holds the port; see: ss -ltnp
         assert_eq!(
             text,
             "web is up (pid 123), for 0.004 s now\n\n  directory  /s/web\n"
+        );
+    }
+
+    #[test]
+    fn what_failed_and_stays_down_is_not_said_to_be_as_wanted() {
+        let mut one = Service {
+            state: State::Down,
+            want: Want::Down,
+            pid: None,
+            seconds: 90.0,
+            last_exit: Some(last_exit(5)),
+            ..service("web")
+        };
+        let headline = |one: &Service| render(one, Look::default());
+        assert_eq!(headline(&one), "web has been down for 90 s, as wanted\n");
+        one.problem = Some(crate::ipc::control::Trouble {
+            code: "failed".into(),
+            message: "exit code 5; stays down".into(),
+        });
+        assert_eq!(
+            headline(&one),
+            "web has failed and stays down, for 90 s now\n"
         );
     }
 
