@@ -203,14 +203,8 @@ impl Supervisor {
 
     /// The services that have not been forgotten.
     fn still_there(&self) -> String {
-        const SHOWN: usize = 8;
         let mains = self.places.values().filter(|place| place.main.is_none());
-        let names: Vec<&str> = mains.map(|place| &*place.name).collect();
-        let shown = names.get(..SHOWN).unwrap_or(&names).join(", ");
-        match names.len().saturating_sub(SHOWN) {
-            0 => shown,
-            more => format!("{shown} and {more} more"),
-        }
+        first_of(&mains.map(|place| &*place.name).collect::<Vec<_>>())
     }
 
     /// From one stage to the next, when it is time.
@@ -337,6 +331,7 @@ impl Supervisor {
     }
 
     fn finish_scribe(&mut self) {
+        let unwritten = self.unwritten();
         if !self.pen.leaving.is_empty() && !self.pen.is_connected() {
             tracing::error!("there is no scribe; last lines are missing");
         }
@@ -346,9 +341,20 @@ impl Supervisor {
         self.pen.send(&ToScribe::Finish, None);
         let until = self.now().after(SCRIBE_GRACE);
         let until = self.bounds().map_or(until, |bounds| until.min(bounds.end));
+        if let Some(names) = unwritten {
+            let left = words::duration(until.since(self.now()));
+            tracing::warn!("waiting up to {left} for the last lines to be written of {names}");
+        }
         let told = true;
         self.stage = Stage::Writing { until, told };
         self.advance();
+    }
+
+    /// Whose log is not said to be written out.
+    fn unwritten(&self) -> Option<String> {
+        let logs = self.pen.leaving.iter().map(|id| self.pen.attached.get(id));
+        let names: Vec<&str> = logs.flatten().map(|log| &*log.name).collect();
+        (!names.is_empty()).then(|| first_of(&names))
     }
 
     pub fn scribe_ended(&mut self, exit: Exit) {
@@ -385,6 +391,15 @@ impl Supervisor {
         tracing::info!("everything has ended; good-bye");
         self.keeper.send(&ToKeeper::Done { code }, &[])?;
         self.keeper.deliver().await
+    }
+}
+
+fn first_of(names: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -376,3 +376,22 @@ fn a_log_that_can_never_be_opened_holds_nobody_up_and_is_told_until_it_can() {
         world.until(name, "mended", |it| it.problem.is_none());
     }
 }
+
+#[test]
+fn at_the_end_it_is_said_whose_log_is_waited_for() {
+    let mut world = World::new();
+    let log = world.path("log/web");
+    fs::create_dir_all(&log).expect("a directory");
+    let lock = fs::File::create(log.join("lock")).expect("a lock");
+    let held = nix::fcntl::FlockArg::LockExclusive;
+    let lock = nix::fcntl::Flock::lock(lock, held).expect("locked");
+    world.run("web", "echo waits; exec sleep 1000");
+    world.until("web", "told", |web| web.problem.is_some());
+    world.end();
+    let said = world.said();
+    assert!(
+        said.contains("for the last lines to be written of web"),
+        "{said}"
+    );
+    drop(lock);
+}
