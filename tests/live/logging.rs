@@ -380,12 +380,22 @@ fn a_log_that_can_never_be_opened_holds_nobody_up_and_is_told_until_it_can() {
 #[test]
 fn at_the_end_it_is_said_whose_log_is_waited_for() {
     let mut world = World::new();
-    let log = world.path("log/web");
-    fs::create_dir_all(&log).expect("a directory");
-    let lock = fs::File::create(log.join("lock")).expect("a lock");
+    world.run("web", "while :; do echo more; sleep 0.1; done");
+    world.until_line("web", "more");
+    // Another directory takes the place of its log, and another writer has it.
+    let taken = world.path("taken");
+    fs::create_dir(&taken).expect("a directory");
+    let lock = fs::File::create(taken.join("lock")).expect("a lock");
     let held = nix::fcntl::FlockArg::LockExclusive;
     let lock = nix::fcntl::Flock::lock(lock, held).expect("locked");
-    world.run("web", "echo waits; exec sleep 1000");
+    let log = world.path("log/web");
+    fs::rename(&log, world.path("before")).expect("moved away");
+    // A line may come in between, for which a directory is made.
+    eventually("it is in its place", || {
+        let _ = fs::remove_dir_all(&log);
+        fs::rename(&taken, &log).ok()
+    });
+    // A line is held back from now on.
     world.until("web", "told", |web| web.problem.is_some());
     world.end();
     let said = world.said();
