@@ -375,7 +375,11 @@ impl Lane {
         if !self.slots.is_empty() && clock::monotonic_ns() < until {
             return false;
         }
-        let closed = self.slots.drain().map(|(_, slot)| slot.close(successor));
+        let closed = self.slots.drain().map(|(_, slot)| {
+            let unread = slot.unread_bytes(end);
+            let (name, bytes) = slot.close(successor);
+            (name, bytes.saturating_add(unread))
+        });
         let lost = closed.filter(|(_, bytes)| *bytes > 0).collect();
         self.tools.reports.send(Report::Done { lost });
         true

@@ -251,11 +251,20 @@ impl Slot {
                 return false;
             }
         }
-        if self.log.unwritten_bytes() == 0 && !self.log.is_within_a_line() {
+        let nothing = self.log.unwritten_bytes() == 0 && !self.log.is_within_a_line();
+        if nothing && self.unread_bytes(end) == 0 {
             // Also when the log is in trouble: nobody has to wait for nothing.
             return true;
         }
         !self.is_stuck() && self.end_line(end, tools) == Flow::Going
+    }
+
+    /// What a log that is stuck has left in the pipe, if the pipe ends with us.
+    pub fn unread_bytes(&self, end: End) -> usize {
+        match &self.pipe {
+            Some(pipe) if end == End::Line && self.is_stuck() => fds::readable(pipe),
+            Some(_) | None => 0,
+        }
     }
 
     /// The timer is due, or the processor has ended.

@@ -378,6 +378,23 @@ fn a_log_that_can_never_be_opened_holds_nobody_up_and_is_told_until_it_can() {
 }
 
 #[test]
+fn what_a_log_held_by_another_writer_has_left_in_the_pipe_is_missed_at_the_end() {
+    let mut world = World::quiet();
+    let log = world.path("log/web");
+    fs::create_dir_all(&log).expect("a directory");
+    let lock = fs::File::create(log.join("lock")).expect("a lock");
+    let held = nix::fcntl::FlockArg::LockExclusive;
+    let lock = nix::fcntl::Flock::lock(lock, held).expect("locked");
+    world.run("web", "echo 12345; exec sleep 1000");
+    world.supervise(&[]);
+    world.until("web", "told", |web| web.problem.is_some());
+    world.end();
+    let said = world.said();
+    assert!(said.contains("web: 6 bytes of its output"), "{said}");
+    drop(lock);
+}
+
+#[test]
 fn at_the_end_it_is_said_whose_log_is_waited_for() {
     let mut world = World::new();
     world.run("web", "while :; do echo more; sleep 0.1; done");
