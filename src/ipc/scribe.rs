@@ -34,8 +34,12 @@ pub enum ToScribe {
     },
     /// Rotate now.
     Rotate { id: u32 },
-    /// Write out everything, close, exit 0.
-    Finish,
+    /// Write out everything, close, exit 0. What is not written within so many milliseconds is said to
+    /// be missing; 0, as older supervisors have it, leaves that to the scribe.
+    Finish {
+        #[serde(default)]
+        within_ms: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -84,7 +84,7 @@ pub fn serve(
     while !link.is_over() {
         let woken = link.wait(signals.as_ref())?;
         if woken.term {
-            link.leave(End::Open);
+            link.leave(End::Open, LEAVE_WITHIN);
         }
         link.turn();
     }
@@ -231,7 +231,10 @@ impl Link {
                 }
                 return;
             }
-            ToScribe::Finish => return self.leave(End::Line),
+            ToScribe::Finish { within_ms: 0 } => return self.leave(End::Line, LEAVE_WITHIN),
+            ToScribe::Finish { within_ms } => {
+                return self.leave(End::Line, Duration::from_millis(within_ms));
+            }
         };
         self.router.pass(id, job);
     }
@@ -269,14 +272,14 @@ impl Link {
 
     fn gone(&mut self) {
         self.socket = None;
-        self.leave(End::Open);
+        self.leave(End::Open, LEAVE_WITHIN);
     }
 
-    fn leave(&mut self, end: End) {
+    fn leave(&mut self, end: End, within: Duration) {
         if self.leaving.is_none() {
             self.leaving = Some(Leaving {
                 end,
-                until: Instant::now() + LEAVE_WITHIN,
+                until: Instant::now() + within,
                 lanes: None,
             });
         }

@@ -109,7 +109,7 @@ impl Supervisor {
     }
 
     fn finish(self) {
-        self.say(&ToScribe::Finish);
+        self.say(&ToScribe::Finish { within_ms: 0 });
         self.scribe.join().unwrap().unwrap();
     }
 

@@ -16,6 +16,8 @@ const STRAYS_ROUNDS: u32 = 5;
 const LOGS_GRACE: Duration = Duration::from_secs(3);
 /// What the scribe gets to write out the last lines.
 const SCRIBE_GRACE: Duration = Duration::from_secs(10);
+/// ... and then to say what is missing, when a disk hangs, too; at most half of what is left.
+const SCRIBE_WORDS: Duration = Duration::from_secs(3);
 /// Kept back of --stop-timeout, but at most half of it: for what is to be done when services have had
 /// their time. A third each for finish scripts of those that were killed, for processes that left
 /// their service, for the last lines.
@@ -321,8 +323,11 @@ impl Supervisor {
     /// What services have written last is to be in their logs, also when the scribe has just been
     /// killed and another one is not there yet.
     fn close_scribe(&mut self) {
-        let until = self.now().after(LOGS_GRACE);
-        let until = self.bounds().map_or(until, |bounds| until.min(bounds.end));
+        let now = self.now();
+        let left = self.bounds().map(|bounds| bounds.end.since(now));
+        // The scribe has to be told while there is time for an answer.
+        let grace = left.map_or(LOGS_GRACE, |left| LOGS_GRACE.min(left / 2));
+        let until = now.after(grace);
         let told = false;
         self.stage = Stage::Writing { until, told };
         self.pen.hurry();
@@ -338,12 +343,17 @@ impl Supervisor {
         self.pen.attached.clear();
         self.pen.leaving.clear();
         self.to_attach.clear();
-        self.pen.send(&ToScribe::Finish, None);
-        let until = self.now().after(SCRIBE_GRACE);
+        let now = self.now();
+        let until = now.after(SCRIBE_GRACE + SCRIBE_WORDS);
         let until = self.bounds().map_or(until, |bounds| until.min(bounds.end));
+        let left = until.since(now);
+        let within = left.saturating_sub(SCRIBE_WORDS.min(left / 2));
+        // 0 has a meaning of its own.
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.pen.send(&ToScribe::Finish { within_ms }, None);
         if let Some(names) = unwritten {
-            let left = words::duration(until.since(self.now()));
-            tracing::warn!("waiting up to {left} for the last lines to be written of {names}");
+            let within = words::duration(within);
+            tracing::warn!("waiting up to {within} for the last lines to be written of {names}");
         }
         let told = true;
         self.stage = Stage::Writing { until, told };

@@ -379,6 +379,15 @@ fn a_log_that_can_never_be_opened_holds_nobody_up_and_is_told_until_it_can() {
 
 #[test]
 fn what_a_log_held_by_another_writer_has_left_in_the_pipe_is_missed_at_the_end() {
+    is_missed_at_the_end(&[]);
+}
+
+#[test]
+fn it_is_missed_at_a_bounded_end_too() {
+    is_missed_at_the_end(&["--stop-timeout", "2"]);
+}
+
+fn is_missed_at_the_end(options: &[&str]) {
     let mut world = World::quiet();
     let log = world.path("log/web");
     fs::create_dir_all(&log).expect("a directory");
@@ -386,7 +395,7 @@ fn what_a_log_held_by_another_writer_has_left_in_the_pipe_is_missed_at_the_end()
     let held = nix::fcntl::FlockArg::LockExclusive;
     let lock = nix::fcntl::Flock::lock(lock, held).expect("locked");
     world.run("web", "echo 12345; exec sleep 1000");
-    world.supervise(&[]);
+    world.supervise(options);
     world.until("web", "told", |web| web.problem.is_some());
     world.end();
     let said = world.said();
