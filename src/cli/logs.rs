@@ -4,6 +4,7 @@
 //! when neither supervisor nor scribe is, and reading them keeps nobody from writing. Stamps of all
 //! three forms are understood. Following costs nothing while nothing is written.
 
+use super::zone;
 use crate::log::shown::harmless;
 use crate::log::stamp;
 use crate::log::tail::{Cursor, Part};
@@ -126,7 +127,7 @@ impl Show {
             zone: if options.utc {
                 TimeZone::UTC
             } else {
-                TimeZone::system()
+                zone::local()
             },
             open: None,
         }

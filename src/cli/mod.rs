@@ -24,6 +24,7 @@ mod upgrade;
 mod verbs;
 mod why;
 mod words;
+mod zone;
 
 use arguments::Job;
 use exit::Exit;

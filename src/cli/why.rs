@@ -6,6 +6,7 @@
 use super::screen::{HEADING, Look, QUIET};
 use super::table::state_style;
 use super::words::{exit_long, leftovers, push, safe, safe_line, span};
+use super::zone;
 use crate::ipc::control::{LastExit, Service, State, Usage, Want, Why};
 
 const KIB_IN_MIB: u64 = 1024;
@@ -166,8 +167,8 @@ fn used(usage: &Usage) -> String {
 /// None when the number is no time that a calendar has.
 fn local_time(unix_seconds: f64) -> Option<String> {
     let stamp = jiff::Timestamp::from_second(unix_seconds as i64).ok()?;
-    let zoned = stamp.to_zoned(jiff::tz::TimeZone::system());
-    Some(zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
+    let zoned = stamp.to_zoned(zone::local());
+    Some(zoned.strftime("%Y-%m-%d %H:%M:%S %:z").to_string())
 }
 
 fn last_lines(text: &mut String, service: &Service, why: &Why, look: Look) {

@@ -19,5 +19,6 @@ mod serving;
 mod shown;
 mod stopping;
 mod supervision;
+mod times;
 pub mod upgrade;
 pub mod world;
