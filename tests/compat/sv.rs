@@ -173,7 +173,7 @@ fn each_command_is_known_by_its_first_letter_and_sends_its_signal() {
 fn the_long_words_wait() {
     let script = r#"
         service sv/a 'trap "" HUP; exec sleep 1000'; service sv/b; supervise sv/a; supervise sv/b; next_second
-        tell sv stop a; tell sv stop a; tell sv start a b; next_second
+        tell sv stop a; tell sv stop a; tell sv start a b | sort; next_second
         tell sv restart a b | sort; tell sv reload a; next_second
         tell sv try-restart b a | sort; next_second
         tell sv force-restart a; next_second; tell sv force-reload a; tell sv force-stop a

@@ -135,7 +135,12 @@ fn an_older_outlast_becomes_this_one_and_back_under_running_services() {
             (followed().lines().count() > so_far + 10).then_some(())
         });
     }
-    kill(world.until_up("deaf"), Signal::SIGKILL);
+    // Started again at once it would not end with the others.
+    let deaf = world.until_up("deaf");
+    let mut stop = client(&world, &["stop", "deaf"], "stop");
+    world.until_state("deaf", State::Stopping);
+    kill(deaf, Signal::SIGKILL);
+    eventually("its stop is answered", || stop.try_wait().expect("wait"));
     assert!(lives(pids[0]));
     world.must(Verb::Stop, &["talker"]);
     let last = world.lines("talker").pop().expect("a line");
