@@ -1,6 +1,6 @@
 //! News of the disk thread: what is in the service directories, turned into events.
 
-use super::disk::{Job, News, Opened};
+use super::disk::{Aside, Job, News, Opened};
 use super::hear::key;
 use super::manner::Manner;
 use super::names::Holder;
@@ -36,7 +36,7 @@ impl Supervisor {
                 let dir = self.settings.dir.display();
                 tracing::warn!("cannot read {dir}: {error}; services go on as they are");
             }
-            News::Opened { id, opened } => self.opened(id, opened),
+            News::Opened { id, opened, aside } => self.opened(id, opened, aside),
             News::Vanished { id } => self.is_read(id),
             News::Forgotten { id } => self.forgotten(id),
             News::Unreadable { id, error } => {
@@ -181,6 +181,7 @@ impl Supervisor {
                     id,
                     name: place.name.to_string(),
                     held: place.locked || matches!(self.settings.manner, Manner::Runsv { .. }),
+                    booked: place.restored,
                     trust,
                 });
             }
@@ -215,7 +216,12 @@ impl Supervisor {
         })
     }
 
-    fn opened(&mut self, id: ServiceId, opened: Result<Opened, OpenError>) {
+    fn opened(
+        &mut self,
+        id: ServiceId,
+        opened: Result<Opened, OpenError>,
+        aside: Option<Box<Aside>>,
+    ) {
         self.is_read(id);
         let now = self.now();
         let Some(place) = self.places.get_mut(&id) else {
@@ -235,7 +241,10 @@ impl Supervisor {
                 }
                 place.control = Some(control);
                 place.ok = Some(opened.fifos.ok);
-                place.supervise_trouble = None;
+                place.aside = false;
+                if place.supervise_trouble.take().is_some() {
+                    tracing::info!(service = &*place.name, "sv can see it now");
+                }
                 if let Some(lock) = opened.lock {
                     place.locked = true;
                     let store = ToKeeper::Store {
@@ -268,7 +277,8 @@ impl Supervisor {
                 let text = error.to_string();
                 let (new, about) = match is_forbidden(&error) {
                     true => (self.once.insert(Once::Unseen), "; so it may be with others"),
-                    false => (true, ""),
+                    // It is tried again from time to time.
+                    false => (place.supervise_trouble.as_deref() != Some(&text), ""),
                 };
                 if new {
                     tracing::warn!(
@@ -278,12 +288,28 @@ impl Supervisor {
                 }
                 place.supervise_trouble = (!is_forbidden(&error)).then(|| text.into());
                 place.directory = disk::open_directory(&place.dir).ok().map(Arc::new);
+                self.goes_aside(id, aside);
             }
         }
         let place = self.places.get_mut(&id);
         if let Some(spec) = place.and_then(|place| place.waiting.take()) {
             self.queue.push_back((id, Event::Defined(spec)));
         }
+    }
+
+    /// It has no `supervise/`; what a supervisor under another keeper has left of it stands elsewhere.
+    fn goes_aside(&mut self, id: ServiceId, aside: Option<Box<Aside>>) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        (place.aside, place.ok, place.control) = (true, None, None);
+        let aside = aside.unwrap_or_default();
+        match aside.left {
+            Some(left) => self.take_over(id, left),
+            None => place.restored = true,
+        }
+        self.take_pipe(id, aside.pipe);
+        self.mark(id);
     }
 
     fn loaded(&mut self, id: ServiceId, loaded: Result<Definition, Findings>) {
@@ -340,6 +366,7 @@ impl Supervisor {
                     // Its directory is opened first.
                     let held_for_us = Manner::Runsv { log_held: true };
                     let held = place.locked || self.settings.manner == held_for_us;
+                    let booked = place.restored;
                     if place.waiting.replace(Box::new(spec)).is_some() {
                         return;
                     }
@@ -347,6 +374,7 @@ impl Supervisor {
                         id,
                         main: name.to_string(),
                         held,
+                        booked,
                     });
                     return;
                 }

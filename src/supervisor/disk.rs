@@ -14,7 +14,7 @@ use crate::svdir::scan::Scan;
 use crate::svdir::status::Status;
 use crate::svdir::supervise::{Fifos, OpenError};
 use hand::Hand;
-pub use hand::open_directory;
+pub use opening::open_directory;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -27,8 +27,10 @@ use tokio::sync::mpsc;
 
 mod blind;
 mod hand;
+mod opening;
 mod orphans;
 mod runit;
+mod shelf;
 mod stirring;
 mod trust;
 mod vanishing;
@@ -48,6 +50,8 @@ pub enum Job {
         id: ServiceId,
         name: String,
         held: bool,
+        /// The keeper's book tells of its processes.
+        booked: bool,
         trust: Trust,
     },
     /// Trust every definition; what was left unread is read when it is looked at next.
@@ -61,10 +65,16 @@ pub enum Job {
         id: ServiceId,
         main: String,
         held: bool,
+        booked: bool,
     },
     /// Read this one again.
     Read {
         name: String,
+    },
+    /// Try again whether this one, or its log service, can have a `supervise/`.
+    OpenAgain {
+        name: String,
+        log: bool,
     },
     Forget {
         name: String,
@@ -106,6 +116,8 @@ pub enum News {
     Opened {
         id: ServiceId,
         opened: Result<Opened, OpenError>,
+        /// What is known of it where its `supervise/` could not be opened.
+        aside: Option<Box<Aside>>,
     },
     /// There is no such directory any more, as a scan is about to tell.
     Vanished {
@@ -178,6 +190,14 @@ pub struct Opened {
     pub pipe: Option<OwnedFd>,
 }
 
+/// What a supervisor under another keeper has left of a service without a `supervise/`.
+#[derive(Default)]
+pub struct Aside {
+    pub left: Option<Left>,
+    /// Made for its output.
+    pub pipe: Option<OwnedFd>,
+}
+
 /// A status to be written, and where.
 pub struct Write {
     pub dir: Arc<PathBuf>,
@@ -186,6 +206,8 @@ pub struct Write {
     pub down: Option<bool>,
     /// For a successor under another keeper.
     pub record: Record,
+    /// There is no `supervise/`: the record alone is written, elsewhere.
+    pub aside: bool,
 }
 
 /// What is done about the record of what lives.
@@ -262,6 +284,7 @@ impl Disk {
                 self.reads_given.set(self.reads_given.get().wrapping_add(1));
             }
             Job::Release
+            | Job::OpenAgain { .. }
             | Job::Forget { .. }
             | Job::Say { .. }
             | Job::Rest

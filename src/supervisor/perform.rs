@@ -1,5 +1,6 @@
 //! The machine's actions, carried out.
 
+use super::disk::Job;
 use super::hear::key;
 use super::manner::Manner;
 use super::pen::Estate;
@@ -102,6 +103,12 @@ impl Supervisor {
             Program::Check => What::Check,
             Program::Control(letter) => What::Control(letter),
         };
+        if role == Role::Run && place.aside {
+            let main = place.main.and_then(|main| self.places.get(&main));
+            let (name, log) = (&main.unwrap_or(place).name, place.main.is_some());
+            let name = name.to_string();
+            self.disk.give(Job::OpenAgain { name, log });
+        }
         let record = ToKeeper::Spawn(Spawn {
             key: key(id, role),
             what,

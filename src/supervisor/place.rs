@@ -87,6 +87,8 @@ pub struct Place {
     pub oom_near: bool,
     /// Why the last start failed, in words.
     pub words: Option<Box<Words>>,
+    /// There is none, and what a successor would need is written elsewhere.
+    pub aside: bool,
     /// What is wrong with its `supervise/`.
     pub supervise_trouble: Option<Box<str>>,
     /// What is wrong with its log.

@@ -171,6 +171,7 @@ impl Supervisor {
                 status,
                 down: None,
                 record: Record::Nobody,
+                aside: false,
             };
             self.disk.write(id, write);
         }

@@ -194,7 +194,7 @@ impl Supervisor {
             return;
         };
         place.dirty = false;
-        if place.ok.is_some() && !exchanged {
+        if (place.ok.is_some() || place.aside) && !exchanged {
             let since = place.dated(view.runit().since);
             let status = show::runit_status(&view, since);
             place.paused = status.paused;
@@ -204,6 +204,7 @@ impl Supervisor {
                 status,
                 down,
                 record,
+                aside: place.aside,
             };
             self.disk.write(id, write);
         }

@@ -7,6 +7,9 @@
 //! start time as well. runsv keeps it only while a process lives; `outlast supervise` as long as it
 //! supervises, with the inode of the log pipe, so that a process of which nothing could be written
 //! any more is found by what it writes into (`holders`).
+//!
+//! Where a directory has no `supervise/` that could be written, its record stands on a shelf beside the
+//! control socket: whoever answers there next is the one who would start a second copy.
 
 use super::holders::{Holder, Holders};
 use crate::os::draft::Draft;
@@ -16,10 +19,10 @@ use crate::os::pidfd::PidFd;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,27 +90,115 @@ pub struct Left {
     pub state: String,
 }
 
-fn place(dir: &Path) -> PathBuf {
-    dir.join("supervise/outlast")
+/// Where the record of a directory stands.
+#[derive(Clone, Copy, Debug)]
+pub enum Spot<'a> {
+    /// In its `supervise/`.
+    Inside,
+    /// In this directory, by device and inode.
+    Shelf(&'a Path),
+}
+
+impl Spot<'_> {
+    /// The directory that the record of `dir` is in, and its name.
+    fn parts(self, dir: &Path) -> io::Result<(PathBuf, String)> {
+        match self {
+            Spot::Inside => Ok((dir.join("supervise"), "outlast".to_owned())),
+            Spot::Shelf(shelf) => {
+                let (dev, ino) = directory(dir)?;
+                Ok((shelf.to_owned(), format!("{dev:x}-{ino:x}")))
+            }
+        }
+    }
+
+    fn place(self, dir: &Path) -> io::Result<PathBuf> {
+        self.parts(dir).map(|(parent, name)| parent.join(name))
+    }
+
+    /// What others may write into is none of ours.
+    fn is_ours(self) -> io::Result<()> {
+        let Spot::Shelf(shelf) = self else {
+            return Ok(());
+        };
+        let found = fs::symlink_metadata(shelf)?;
+        let ours = found.is_dir()
+            && found.uid() == nix::unistd::geteuid().as_raw()
+            && found.mode() & 0o077 == 0;
+        ours.then_some(())
+            .ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    }
+
+    /// A shelf is made when it is needed.
+    fn claim(self) -> io::Result<()> {
+        if let Spot::Shelf(shelf) = self
+            && let Err(error) = DirBuilder::new().mode(0o700).create(shelf)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error);
+        }
+        self.is_ours()
+    }
+
+    /// Replaces the record. A reader sees the old one or the new one.
+    pub fn write(self, dir: &Path, living: &Living) -> io::Result<()> {
+        self.claim()?;
+        let (parent, name) = self.parts(dir)?;
+        Draft::write(&parent, &name, 0o600, &bytes(dir, living)?)?.put()
+    }
+
+    /// The same where there is none: until it is whole it is as good as none.
+    fn begin(self, dir: &Path, living: &Living) -> io::Result<()> {
+        self.claim()?;
+        match create(&self.place(dir)?) {
+            Ok(mut file) => file.write_all(&bytes(dir, living)?),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.write(dir, living),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The service gets another pipe; what else is known of it stays.
+    pub fn renew_pipe(self, dir: &Path, pipe: u64) -> io::Result<()> {
+        let pipe = Some(pipe);
+        match self.believed(dir) {
+            Some(known) => self.write(dir, &Living { pipe, ..known }),
+            None => self.begin(
+                dir,
+                &Living {
+                    pipe,
+                    ..Living::default()
+                },
+            ),
+        }
+    }
+
+    /// Nothing of it lives any more. A shelf goes with the last record on it.
+    pub fn remove(self, dir: &Path) {
+        if let Ok(place) = self.place(dir) {
+            let _ = fs::remove_file(place);
+        }
+        if let Spot::Shelf(shelf) = self {
+            let _ = fs::remove_dir(shelf);
+        }
+    }
+
+    fn believed(self, dir: &Path) -> Option<Living> {
+        self.is_ours().ok()?;
+        believed(dir, &self.place(dir).ok()?)
+    }
+
+    /// Of a directory that may have it elsewhere: that of a log service, or of whom it serves.
+    fn known(self, dir: &Path) -> Option<Living> {
+        Spot::Inside.believed(dir).or_else(|| self.believed(dir))
+    }
 }
 
 fn directory(dir: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(dir).map(|found| (found.dev(), found.ino()))
 }
 
-/// Replaces the record. A reader sees the old one or the new one.
+/// As [`Spot::write`], inside.
 pub fn write(dir: &Path, living: &Living) -> io::Result<()> {
-    let bytes = bytes(dir, living)?;
-    Draft::write(&dir.join("supervise"), "outlast", 0o600, &bytes)?.put()
-}
-
-/// The same where there is none: until it is whole it is as good as none.
-fn begin(dir: &Path, living: &Living) -> io::Result<()> {
-    match create(&place(dir)) {
-        Ok(mut file) => file.write_all(&bytes(dir, living)?),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => write(dir, living),
-        Err(error) => Err(error),
-    }
+    Spot::Inside.write(dir, living)
 }
 
 fn bytes(dir: &Path, living: &Living) -> io::Result<Vec<u8>> {
@@ -127,36 +218,23 @@ fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The service gets another pipe; what else is known of it stays.
-pub fn renew_pipe(dir: &Path, pipe: u64) -> io::Result<()> {
-    let pipe = Some(pipe);
-    match believed(dir) {
-        Some(known) => write(dir, &Living { pipe, ..known }),
-        None => begin(
-            dir,
-            &Living {
-                pipe,
-                ..Living::default()
-            },
-        ),
-    }
-}
-
-/// Nothing of it lives any more.
+/// As [`Spot::remove`], inside.
 pub fn remove(dir: &Path) {
-    let _ = fs::remove_file(place(dir));
+    Spot::Inside.remove(dir);
 }
 
 /// What lives of the service in `dir`, whose lock is held. None when nothing does, or when the
 /// record can't be believed.
 pub fn read(dir: &Path) -> Option<Left> {
-    let living = believed(dir)?;
+    let living = Spot::Inside.believed(dir)?;
     let (run, finish) = (pin(living.run), pin(living.finish));
     if run.is_none() && finish.is_none() {
         return None;
     }
     Some(Left {
-        pipe: living.pipe.and_then(|inode| pipe(dir, inode, &living)),
+        pipe: living
+            .pipe
+            .and_then(|inode| pipe(dir, inode, &living, Spot::Inside)),
         run,
         finish,
         sessions: Vec::new(),
@@ -176,13 +254,16 @@ fn pin(identity: Option<Identity>) -> Option<(i32, PidFd)> {
 /// output it takes, if it is a log service. None without a record that can be believed.
 pub fn look(
     dir: &Path,
+    spot: Spot<'_>,
     reads: Option<&Path>,
     holders: &mut dyn FnMut() -> Arc<Holders>,
 ) -> Option<Left> {
-    let living = believed(dir)?;
+    let living = spot.believed(dir)?;
     let (mut run, finish) = (pin(living.run), pin(living.finish));
     let mut sessions = living.sessions.clone();
-    let input = reads.and_then(believed).and_then(|main| main.pipe);
+    let input = reads
+        .and_then(|main| spot.known(main))
+        .and_then(|main| main.pipe);
     if run.is_none() {
         let holders = holders();
         let others = match (input, living.pipe) {
@@ -201,7 +282,7 @@ pub fn look(
     sessions.dedup();
     let pipe = living
         .pipe
-        .and_then(|inode| pipe(dir, inode, &living).or_else(|| searched(&holders(), inode)));
+        .and_then(|inode| pipe(dir, inode, &living, spot).or_else(|| searched(&holders(), inode)));
     Some(Left {
         pipe,
         run,
@@ -235,9 +316,9 @@ fn searched(holders: &Holders, inode: u64) -> Option<OwnedFd> {
         .find_map(|(holder, number)| end_of(holder.identity(), number, inode))
 }
 
-fn believed(dir: &Path) -> Option<Living> {
+fn believed(dir: &Path, place: &Path) -> Option<Living> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(open(&place(dir), flags, Mode::empty()).ok()?);
+    let file = File::from(open(place, flags, Mode::empty()).ok()?);
     let found = file.metadata().ok()?;
     let ours_alone = found.is_file()
         && found.uid() == nix::unistd::geteuid().as_raw()
@@ -255,8 +336,8 @@ fn believed(dir: &Path) -> Option<Living> {
 
 /// The log pipe, through the process that writes into it or the one that reads from it: either may
 /// have gone, or have put something else in its place.
-fn pipe(dir: &Path, inode: u64, living: &Living) -> Option<OwnedFd> {
-    let reader = believed(&dir.join("log")).and_then(|log| log.run);
+fn pipe(dir: &Path, inode: u64, living: &Living, spot: Spot<'_>) -> Option<OwnedFd> {
+    let reader = spot.known(&dir.join("log")).and_then(|log| log.run);
     let ends = [(living.run, 1), (living.finish, 1), (reader, 0)];
     ends.into_iter()
         .find_map(|(process, number)| end_of(process?, number, inode))
@@ -318,6 +399,18 @@ mod tests {
         }
     }
 
+    fn place(dir: &Path) -> PathBuf {
+        dir.join("supervise/outlast")
+    }
+
+    fn believed(dir: &Path) -> Option<Living> {
+        Spot::Inside.believed(dir)
+    }
+
+    fn renew_pipe(dir: &Path, pipe: u64) -> io::Result<()> {
+        Spot::Inside.renew_pipe(dir, pipe)
+    }
+
     fn service() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("dir");
         fs::create_dir(dir.path().join("supervise")).expect("supervise");
@@ -356,7 +449,10 @@ mod tests {
             ..sleeper.living()
         };
         write(dir.path(), &living).expect("written");
-        let found = look(dir.path(), None, &mut || Arc::new(Holders::default())).expect("left");
+        let found = look(dir.path(), Spot::Inside, None, &mut || {
+            Arc::new(Holders::default())
+        })
+        .expect("left");
         assert_eq!(found.run.map(|run| run.0), living.run.map(|run| run.pid));
         assert!(found.sessions.contains(&(i32::MAX - 4_999)), "the newest");
         assert_eq!(found.ended, 7);
@@ -422,6 +518,41 @@ mod tests {
         fs::remove_file(&record).expect("rename of two names for one file does nothing");
         symlink("../second", &record).expect("link");
         assert!(read(dir.path()).is_none(), "a link");
+    }
+
+    #[test]
+    fn on_a_shelf_is_what_has_no_room_inside_as_long_as_nobody_else_may_write_there() {
+        let (dir, sleeper) = (tempfile::tempdir().expect("dir"), Sleeper::new());
+        let place = tempfile::tempdir().expect("dir");
+        let shelf = place.path().join("control.left");
+        let spot = Spot::Shelf(&shelf);
+        assert!(spot.believed(dir.path()).is_none());
+        assert!(!shelf.exists(), "nothing is made to be read");
+        spot.renew_pipe(dir.path(), 1).expect("the first record");
+        spot.write(dir.path(), &sleeper.living()).expect("written");
+        let none = &mut || Arc::new(Holders::default());
+        let left = look(dir.path(), spot, None, none).expect("left");
+        assert_eq!(
+            left.run.map(|run| run.0),
+            sleeper.living().run.map(|it| it.pid)
+        );
+        let other = tempfile::tempdir().expect("dir");
+        assert!(
+            spot.believed(other.path()).is_none(),
+            "of another directory"
+        );
+        fs::set_permissions(&shelf, fs::Permissions::from_mode(0o770)).expect("mode");
+        assert!(spot.believed(dir.path()).is_none(), "open to the group");
+        assert!(spot.write(dir.path(), &sleeper.living()).is_err());
+        fs::set_permissions(&shelf, fs::Permissions::from_mode(0o700)).expect("mode");
+        let away = place.path().join("away");
+        fs::rename(&shelf, &away).expect("moved");
+        symlink(&away, &shelf).expect("a link");
+        assert!(spot.believed(dir.path()).is_none(), "a link");
+        fs::remove_file(&shelf).expect("removed");
+        fs::rename(&away, &shelf).expect("back");
+        spot.remove(dir.path());
+        assert!(!shelf.exists(), "it goes with the last record");
     }
 
     #[test]

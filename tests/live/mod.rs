@@ -1,6 +1,7 @@
 //! The real binary with real processes, sockets, signals and files.
 
 mod applets;
+mod aside;
 mod chaos;
 mod commands;
 mod container;

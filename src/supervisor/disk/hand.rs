@@ -1,8 +1,10 @@
 //! The thread's side: one job after the other, then status files, then what inotify has to tell.
 
 use super::blind::watch_or_none;
+use super::opening::{Inode, inodes, reached};
 use super::runit::Net;
-use super::{Job, News, Opened, Trust, Write, Writes};
+use super::shelf::Shelf;
+use super::{Job, News, Trust, Write, Writes};
 use crate::launch::report;
 use crate::machine::spec::Start;
 use crate::supervisor::Settings;
@@ -10,15 +12,12 @@ use crate::supervisor::vocab::{FailureClass, ServiceId};
 use crate::svdir::holders::Holders;
 use crate::svdir::left;
 use crate::svdir::load::{Definition, Findings, fingerprint};
-use crate::svdir::supervise::{self, OpenError};
 use crate::svdir::watch::{Change, Watch, reliable};
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,18 +31,6 @@ pub(super) const SETTLE: Duration = Duration::from_millis(250);
 /// is tried again that another supervisor holds, or that could not be opened for want of descriptors.
 pub(super) const NET: Duration = Duration::from_secs(5);
 
-/// The identity of a file, for noticing that another one stands in its place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Inode(pub(super) u64, pub(super) u64);
-
-impl Inode {
-    fn at(path: &Path) -> Option<Inode> {
-        std::fs::metadata(path)
-            .ok()
-            .map(|found| Inode(found.dev(), found.ino()))
-    }
-}
-
 /// What the thread remembers of a service.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -52,11 +39,13 @@ pub(super) struct Known {
     /// By this its files are reached.
     pub(super) dir: Arc<PathBuf>,
     /// The directory itself, where it is reached by what is open and not by its name.
-    handle: Option<Arc<OwnedFd>>,
+    pub(super) handle: Option<Arc<OwnedFd>>,
     /// Of the directory, `supervise/lock` and `supervise/control` as last opened.
-    seen: [Option<Inode>; 3],
-    seen_log: [Option<Inode>; 3],
+    pub(super) seen: [Option<Inode>; 3],
+    pub(super) seen_log: [Option<Inode>; 3],
     pub(super) trust: Trust,
+    /// What its processes are has been found out, those of its log service as well.
+    pub(super) accounted: [bool; 2],
 }
 
 /// The thread's side.
@@ -86,6 +75,7 @@ pub(super) struct Hand {
     /// The keeper has gone, and the locks with it; those that we took again.
     pub(super) bereft: bool,
     pub(super) kept: BTreeMap<ServiceId, OwnedFd>,
+    pub(super) shelf: Shelf,
     /// Who writes into and reads from which pipe, and when that was looked up.
     pub(super) holders: Option<(Instant, Arc<Holders>)>,
 }
@@ -117,6 +107,7 @@ impl Hand {
             vanishing: BTreeMap::new(),
             bereft: false,
             kept: BTreeMap::new(),
+            shelf: Shelf::at(&settings.socket),
             holders: None,
         })
     }
@@ -205,6 +196,7 @@ impl Hand {
                 id,
                 name,
                 held,
+                booked,
                 trust,
             } => {
                 let (dir, handle) = self.grasp(&name);
@@ -217,6 +209,7 @@ impl Hand {
                     seen: [None; 3],
                     seen_log: [None; 3],
                     trust,
+                    accounted: [booked, false],
                 });
                 self.known.insert(Arc::clone(&name), known);
                 self.watch_service(&name, &dir);
@@ -224,10 +217,16 @@ impl Hand {
                     self.read(&name, false);
                 }
             }
-            Job::AdoptLog { id, main, held } => {
+            Job::AdoptLog {
+                id,
+                main,
+                held,
+                booked,
+            } => {
                 if let Some(known) = self.known.get_mut(&*main) {
                     known.log = Some(id);
                     known.seen_log = [None; 3];
+                    known.accounted[1] = booked;
                 }
                 let dir = self.dir(&main).join("log");
                 self.open(&main, &dir, true, held);
@@ -239,6 +238,7 @@ impl Hand {
             }
             Job::Try { names } => self.try_again(&names),
             Job::Read { name } => self.read(&name, true),
+            Job::OpenAgain { name, log } => self.open_again(&name, log),
             Job::Forget {
                 name,
                 id,
@@ -288,6 +288,9 @@ impl Hand {
         {
             left::remove(&dir);
         }
+        if let Some(dir) = directory.map(reached).or_else(|| self.place_of(name, id)) {
+            self.clear_aside(id, &dir);
+        }
         // Not before: what stands there may be somebody else's from now on.
         self.kept.remove(&id);
         match self.known.get_mut(name) {
@@ -303,81 +306,7 @@ impl Hand {
         self.say(News::Forgotten { id });
     }
 
-    /// Opens a directory and its `supervise/`. False when another supervisor has it.
-    fn open(&mut self, name: &str, dir: &Path, log: bool, held: bool) -> bool {
-        let Some(id) = self.id(name, log) else {
-            return false;
-        };
-        let handle = self
-            .known
-            .get(name)
-            .filter(|_| !log)
-            .and_then(|known| known.handle.clone());
-        let directory = match handle.map_or_else(|| open_directory(dir).map(Arc::new), Ok) {
-            Ok(directory) => directory,
-            Err(error) => {
-                if is_shortage(&error) || self.net.is_some() {
-                    self.again.insert((name.to_owned(), log));
-                } else {
-                    self.again.remove(&(name.to_owned(), log));
-                }
-                self.say(News::Unreadable { id, error });
-                return false;
-            }
-        };
-        let opened = if held && dir.join("supervise/lock").exists() {
-            supervise::fifos(dir).map(|fifos| (fifos, None))
-        } else {
-            supervise::open(dir).map(|whole| (whole.fifos, Some(whole.lock)))
-        };
-        let free = match &opened {
-            Err(OpenError::NotAFifo(_) | OpenError::Io { .. }) if self.net.is_some() => {
-                // runsv would not run, and be started again.
-                self.again.insert((name.to_owned(), log));
-                false
-            }
-            Err(OpenError::Locked(_)) => {
-                self.again.insert((name.to_owned(), log));
-                false
-            }
-            Ok(_) | Err(OpenError::NotAFifo(_) | OpenError::Io { .. }) => {
-                self.again.remove(&(name.to_owned(), log));
-                true
-            }
-        };
-        let failed = matches!(opened, Err(OpenError::Io { .. }));
-        if failed && self.net.is_none() && !dir.exists() {
-            // A name that stood there for a moment, as ln and editors make them.
-            self.say(News::Vanished { id });
-            return false;
-        }
-        let seen = inodes(dir);
-        if let Some(known) = self.known.get_mut(name) {
-            *(if log {
-                &mut known.seen_log
-            } else {
-                &mut known.seen
-            }) = seen;
-        }
-        let opened = opened.map(|(fifos, lock)| {
-            let (left, pipe) = self.left(dir, log, lock.is_some());
-            let shared = self.known.get(name).map(|known| Arc::clone(&known.dir));
-            Opened {
-                directory,
-                dir: shared
-                    .filter(|it| **it == *dir)
-                    .unwrap_or_else(|| Arc::new(dir.to_owned())),
-                left,
-                pipe,
-                fifos,
-                lock,
-            }
-        });
-        self.say(News::Opened { id, opened });
-        free
-    }
-
-    fn id(&self, name: &str, log: bool) -> Option<ServiceId> {
+    pub(super) fn id(&self, name: &str, log: bool) -> Option<ServiceId> {
         let known = self.known.get(name)?;
         if log { known.log } else { Some(known.id) }
     }
@@ -396,8 +325,10 @@ impl Hand {
             return;
         }
         let here = if check { inodes(&dir) } else { seen };
-        if here != seen {
-            if self.may_be_on_its_way_out(name, false, here, seen) {
+        // What could not be made may be possible by now.
+        let lacks = check && self.net.is_none() && seen[1..].contains(&None);
+        if here != seen || lacks {
+            if here != seen && self.may_be_on_its_way_out(name, false, here, seen) {
                 return;
             }
             self.watch_service(&key, &dir);
@@ -408,8 +339,10 @@ impl Hand {
         if check && log.is_some() {
             let dir = dir.join("log");
             let here = inodes(&dir);
-            let changed = dir.is_dir() && here != seen_log;
-            if changed && !self.may_be_on_its_way_out(name, true, here, seen_log) {
+            let lacks = self.net.is_none() && seen_log[1..].contains(&None);
+            let changed = here != seen_log;
+            let goes = changed && self.may_be_on_its_way_out(name, true, here, seen_log);
+            if dir.is_dir() && (changed || lacks) && !goes {
                 self.reopen(name, &dir, true, seen_log);
             }
         }
@@ -441,12 +374,6 @@ impl Hand {
                 .entry(name.to_owned())
                 .or_insert_with(|| Instant::now() + SETTLE);
         }
-    }
-
-    fn reopen(&mut self, name: &str, dir: &Path, log: bool, seen: [Option<Inode>; 3]) -> bool {
-        // The same lock file: the keeper holds it. Another one: it has to be taken.
-        let held = seen[1].is_some() && inodes(dir)[1] == seen[1];
-        self.open(name, dir, log, held)
     }
 
     /// Tells of those that are still not complete, `at_once` even if they were not given their time.
@@ -534,28 +461,6 @@ impl Hand {
     }
 }
 
-pub fn open_directory(dir: &Path) -> io::Result<OwnedFd> {
-    let flags = nix::libc::O_DIRECTORY | nix::libc::O_PATH;
-    let file: File = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(dir)?;
-    Ok(file.into())
-}
-
-/// By what is open, whatever it is called.
-pub(super) fn reached(directory: &OwnedFd) -> Arc<PathBuf> {
-    Arc::new(format!("/proc/self/fd/{}", directory.as_raw_fd()).into())
-}
-
-fn inodes(dir: &Path) -> [Option<Inode>; 3] {
-    [
-        Inode::at(dir),
-        Inode::at(&dir.join("supervise/lock")),
-        Inode::at(&dir.join("supervise/control")),
-    ]
-}
-
 /// Whether a start has a chance, as far as the directory alone tells.
 fn check_startable(loaded: &Result<Definition, Findings>, dir: &Path) -> bool {
     let script = match loaded {
@@ -571,10 +476,4 @@ fn check_startable(loaded: &Result<Definition, Findings>, dir: &Path) -> bool {
 /// runsv's question before it runs a control script.
 fn is_meant_to_run(script: &Path) -> bool {
     std::fs::metadata(script).is_ok_and(|found| found.permissions().mode() & 0o100 != 0)
-}
-
-/// Nothing is wrong with the directory; a later try may work.
-fn is_shortage(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }

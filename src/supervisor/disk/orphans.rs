@@ -5,7 +5,7 @@ use super::hand::Hand;
 use crate::os::fds;
 use crate::supervisor::vocab::ServiceId;
 use crate::svdir::holders::Holders;
-use crate::svdir::left::{self, Left};
+use crate::svdir::left::{self, Left, Spot};
 use crate::svdir::supervise;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,28 +17,26 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Hand {
-    /// What a predecessor left alive in a directory whose lock is ours, and the pipe that its
-    /// processes are to write into from now on.
+    /// The same as runsv sees it, whose lock has just been taken if `fresh`.
+    pub(super) fn left_for_runsv(&self, dir: &Path, fresh: bool) -> Option<Left> {
+        let left = left::read(dir);
+        if left.is_none() && fresh {
+            // A failure will show when the first status is written.
+            let _ = supervise::write_anew(dir);
+        }
+        left
+    }
+
+    /// What a predecessor left alive in a directory that nobody else looks after, and the pipe that
+    /// its processes are to write into from now on.
     pub(super) fn left(
         &mut self,
         dir: &Path,
         log: bool,
-        fresh: bool,
+        spot: Spot<'_>,
     ) -> (Option<Left>, Option<OwnedFd>) {
-        if self.net.is_some() {
-            let left = left::read(dir);
-            if left.is_none() && fresh {
-                // A failure will show when the first status is written.
-                let _ = supervise::write_anew(dir);
-            }
-            return (left, None);
-        }
-        if !fresh {
-            // The keeper's book knows better.
-            return (None, None);
-        }
         let main = dir.parent().filter(|_| log);
-        let left = left::look(dir, main, &mut || self.holders());
+        let left = left::look(dir, spot, main, &mut || self.holders());
         let has_pipe = left.as_ref().is_some_and(|left| left.pipe.is_some());
         if log || has_pipe {
             return (left, None);
@@ -47,7 +45,7 @@ impl Hand {
         let pipe = fds::pipe_held().ok();
         if let Some(Ok(found)) = pipe.as_ref().map(nix::sys::stat::fstat) {
             // A failure shows again when the first status is written.
-            let _ = left::renew_pipe(dir, found.st_ino);
+            let _ = spot.renew_pipe(dir, found.st_ino);
         }
         (left, pipe)
     }
@@ -80,8 +78,8 @@ impl Hand {
             match supervise::lock_left(&dir) {
                 Ok(lock) => drop(self.kept.insert(id, lock)),
                 Err(error) => {
-                    let opened = Err(error);
-                    self.say(News::Opened { id, opened });
+                    let (opened, aside) = (Err(error), None);
+                    self.say(News::Opened { id, opened, aside });
                 }
             }
         }

@@ -2,7 +2,8 @@
 //! another directory under the same name means anything to a service; and known by device and inode.
 
 use super::News;
-use super::hand::{Hand, NET, open_directory};
+use super::hand::{Hand, NET};
+use super::opening::open_directory;
 use crate::os::wording;
 use crate::supervisor::Settings;
 use crate::supervisor::manner::{HERE, Manner};

@@ -3,7 +3,8 @@
 //! Until it is made anew sv finds nobody there, so this could be shorter; but what removes a
 //! directory file by file can be held up on a busy machine, and would fail for good.
 
-use super::hand::{Hand, Inode, SETTLE};
+use super::hand::{Hand, SETTLE};
+use super::opening::Inode;
 use std::time::Instant;
 
 impl Hand {

@@ -44,6 +44,11 @@ impl Hand {
     }
 
     pub(super) fn write(&mut self, id: ServiceId, write: &Write) {
+        if write.aside {
+            // Where that can't be written either, nothing of us can be.
+            let _ = self.put_aside(id, write);
+            return;
+        }
         let lost = self.bereft && !self.kept.contains_key(&id);
         let lock = lost.then(|| supervise::lock_left(&write.dir));
         if matches!(lock, Some(Err(_))) {
@@ -63,6 +68,7 @@ impl Hand {
         }
         match done {
             Ok(()) => {
+                self.clear_aside(id, &write.dir);
                 if self.failed_writes.remove(&id) {
                     self.say(News::Writable { id });
                 }
