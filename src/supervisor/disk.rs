@@ -199,6 +199,7 @@ pub struct Aside {
 }
 
 /// A status to be written, and where.
+#[derive(Clone)]
 pub struct Write {
     pub dir: Arc<PathBuf>,
     pub status: Status,
@@ -211,6 +212,7 @@ pub struct Write {
 }
 
 /// What is done about the record of what lives.
+#[derive(Clone)]
 pub enum Record {
     Nobody,
     Living(Box<Living>),

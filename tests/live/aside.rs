@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const TALK: &str = "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.01; done";
 
@@ -25,6 +25,13 @@ fn without_supervise(world: &World, name: &str, files: &[(&str, &str)]) -> PathB
     }
     all.extend(files);
     world.service(name, &all)
+}
+
+fn until_seen(dir: &Path, pid: i32) {
+    eventually("sv would see it", || {
+        let shown = fs::read_to_string(dir.join("supervise/pid")).ok()?;
+        (shown.trim() == pid.to_string()).then_some(())
+    });
 }
 
 fn nothing_is_started_twice_after_the_death_of(others: &[&str]) {
@@ -110,19 +117,12 @@ fn a_supervise_directory_is_made_as_soon_as_it_can_be() {
     // A change in its directory.
     fs::remove_file(web.join("supervise")).expect("removed");
     world.until("web", "mended", |it| it.problem.is_none());
-    let shown = eventually("sv would see it", || {
-        fs::read_to_string(web.join("supervise/pid")).ok()
-    });
-    assert_eq!(shown.trim(), pid.to_string());
+    until_seen(&web, pid);
     // Without one it is tried again at the next start.
     fs::create_dir(world.path("later")).expect("a directory");
     world.must(Verb::Restart, &["linked"]);
     world.until("linked", "mended", |it| it.problem.is_none());
-    let pid = world.show("linked").pid.expect("a pid").to_string();
-    eventually("sv would see it", || {
-        let shown = fs::read_to_string(linked.join("supervise/pid")).ok()?;
-        (shown.trim() == pid).then_some(())
-    });
+    until_seen(&linked, world.until_up("linked"));
     eventually("nothing stands elsewhere", || {
         (!shelf(&world).exists()).then_some(())
     });

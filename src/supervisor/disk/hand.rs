@@ -68,7 +68,8 @@ pub(super) struct Hand {
     /// Directories to be tried again, since somebody else holds their lock or descriptors were
     /// short; true for the one of the log service.
     pub(super) again: BTreeSet<(String, bool)>,
-    pub(super) failed_writes: BTreeSet<ServiceId>,
+    /// What could not be written last; tried again.
+    pub(super) failed_writes: BTreeMap<ServiceId, Write>,
     /// Directories without their `supervise/`, and until when they may vanish in peace; true for the
     /// one of the log service.
     pub(super) vanishing: BTreeMap<(String, bool), Instant>,
@@ -103,7 +104,7 @@ impl Hand {
             known: HashMap::new(),
             settling: BTreeMap::new(),
             again: BTreeSet::new(),
-            failed_writes: BTreeSet::new(),
+            failed_writes: BTreeMap::new(),
             vanishing: BTreeMap::new(),
             bereft: false,
             kept: BTreeMap::new(),
@@ -281,7 +282,7 @@ impl Hand {
         let last = self.handed_over().remove(&id);
         if self.net.is_some() {
             if let Some(last) = last {
-                self.write(id, &last);
+                self.write(id, last);
             }
         } else if let Some(dir) = directory.map(reached).or_else(|| self.place_of(name, id))
             && (!self.bereft || self.kept.contains_key(&id))
@@ -448,6 +449,7 @@ impl Hand {
                 self.read(&name, true);
             }
         }
+        self.write_failed_again();
         for (name, log) in self.again.clone() {
             let dir = self.dir(&name);
             let place = match log {

@@ -58,7 +58,7 @@ impl Hand {
                 self.again.insert((name.to_owned(), log));
                 false
             }
-            Err(OpenError::Io { error, .. }) if is_shortage(error) => {
+            Err(OpenError::Io { error, .. }) if is_shortage(error) || is_full(error) => {
                 self.again.insert((name.to_owned(), log));
                 true
             }
@@ -155,4 +155,9 @@ pub(super) fn inodes(dir: &Path) -> [Option<Inode>; 3] {
 fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT))
 }

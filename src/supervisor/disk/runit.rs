@@ -76,7 +76,7 @@ impl Hand {
         let trouble = !self.again.is_empty();
         match &self.net {
             Some(net) => net.period(trouble),
-            None => (self.unreliable || trouble).then_some(NET),
+            None => (self.unreliable || trouble || !self.failed_writes.is_empty()).then_some(NET),
         }
     }
 

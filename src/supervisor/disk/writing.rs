@@ -32,7 +32,7 @@ impl Hand {
         let older = self.in_hand.remove(&id);
         let newer = self.handed_over().remove(&id);
         if let Some(write) = newer.or(older) {
-            self.write(id, &write);
+            self.write(id, write);
         }
     }
 
@@ -43,10 +43,10 @@ impl Hand {
         self.say(News::Shown { ticket });
     }
 
-    pub(super) fn write(&mut self, id: ServiceId, write: &Write) {
+    pub(super) fn write(&mut self, id: ServiceId, write: Write) {
         if write.aside {
             // Where that can't be written either, nothing of us can be.
-            let _ = self.put_aside(id, write);
+            let _ = self.put_aside(id, &write);
             return;
         }
         let lost = self.bereft && !self.kept.contains_key(&id);
@@ -69,16 +69,32 @@ impl Hand {
         match done {
             Ok(()) => {
                 self.clear_aside(id, &write.dir);
-                if self.failed_writes.remove(&id) {
+                if self.failed_writes.remove(&id).is_some() {
                     self.say(News::Writable { id });
                 }
             }
             // The scan tells that it has gone.
-            Err(_) if !write.dir.exists() => {}
+            Err(_) if !write.dir.exists() => drop(self.failed_writes.remove(&id)),
             Err(error) => {
-                if self.failed_writes.insert(id) {
+                if self.failed_writes.insert(id, write).is_none() {
                     self.say(News::Unwritable { id, error });
                 }
+            }
+        }
+    }
+
+    /// A disk that was full may have room by now. runsv leaves that to the next change.
+    pub(super) fn write_failed_again(&mut self) {
+        if self.net.is_some() {
+            return;
+        }
+        let ids: Vec<ServiceId> = self.failed_writes.keys().copied().collect();
+        for id in ids {
+            let newer = self.handed_over().remove(&id);
+            // It stays among them until it is written, so that it is told of once.
+            let again = self.failed_writes.get(&id).cloned();
+            if let Some(write) = newer.or(again) {
+                self.write(id, write);
             }
         }
     }

@@ -261,9 +261,16 @@ fn a_full_run_is_told_and_keeps_nothing_from_running() {
     world.replace_supervisor();
     assert_eq!(copies(world, "before"), 1);
     fs::remove_dir_all(&filler).expect("room again");
-    world.until_up("during");
+    // Nobody has to ask for it.
+    for name in ["before", "during"] {
+        let pid = world.until_up(name).to_string();
+        world.until(name, "well", |it| it.problem.is_none());
+        eventually("sv sees it", || {
+            let shown = fs::read_to_string(run.path().join(name).join("pid")).ok()?;
+            (shown.trim() == pid).then_some(())
+        });
+    }
     world.must(Verb::Restart, &["before"]);
-    world.until("before", "well", |before| before.problem.is_none());
     assert_ne!(world.show("before").pid, Some(before));
     assert_eq!((copies(world, "before"), copies(world, "during")), (1, 1));
     calm.service_is_calm();
