@@ -1,11 +1,12 @@
 //! Tells when a scan directory or a service directory has changed, by inotify(7).
 //!
 //! One instance for all. What a service writes into its own directory wakes us only to find that
-//! the name is none of ours, unless the service is broken by something that may be there; what we make in `supervise/` is not told, that somebody removes it
-//! is. Links are followed the whole way: a link on the path that is set anew is told too.
+//! the name is none of ours, unless the service is broken by something that may be there; what we
+//! make in `supervise/` is not told, that somebody removes it is. Links are followed the whole way: a
+//! link on the path that is set anew is told too, and so is a change of what `run` or `service.toml`
+//! links to.
 //!
-//! inotify does not see changes made on another machine or behind a FUSE daemon ([`reliable`]),
-//! nor the content of a file that `run` links to.
+//! inotify does not see changes made on another machine or behind a FUSE daemon ([`reliable`]).
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -43,6 +44,9 @@ const SERVICE_NAMES: [&str; 7] = [
 /// The same in its `log/`.
 const LOG_NAMES: [&str; 3] = ["run", "down", "service.toml"];
 
+/// Those that may well be links to a file that many services share.
+const LINKED_NAMES: [&str; 2] = ["run", "service.toml"];
+
 /// What came just before a directory was heeded, and after what it is heeded for has failed, is told
 /// as well: nobody can say which was first.
 const JUST_BEFORE: Duration = Duration::from_secs(1);
@@ -70,6 +74,10 @@ const CONTENT: AddWatchFlags = COME_AND_GO
 const APPROACH: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(AddWatchFlags::IN_ONLYDIR);
+/// For such a file itself: written in place, made executable, or replaced by another of its name.
+const TARGET: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+    .union(AddWatchFlags::IN_ATTRIB)
+    .union(SELF_GONE);
 const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE.union(AddWatchFlags::IN_MOVED_FROM);
 
 pub struct Watch {
@@ -85,7 +93,7 @@ pub struct Watch {
 struct Watches {
     dir: Arc<PathBuf>,
     own: WatchDescriptor,
-    /// Of what leads to the directory.
+    /// Of what leads to the directory, and from its files to elsewhere.
     approach: Vec<WatchDescriptor>,
     log: Option<WatchDescriptor>,
     /// When something else in the directory was last changed.
@@ -108,6 +116,10 @@ enum Owner {
     Log(Arc<str>),
     /// This entry is a link's target on the way to the service's directory.
     ServiceApproach(Arc<str>, Box<OsStr>),
+    /// This entry is where one of its files leads to.
+    FileApproach(Arc<str>, Box<OsStr>),
+    /// ... and this is what is there.
+    File(Arc<str>),
 }
 
 impl Watch {
@@ -180,7 +192,41 @@ impl Watch {
             heeded: false,
         };
         self.services.insert(Arc::clone(name), Box::new(watches));
+        self.linked(name, dir);
         self.log(name)
+    }
+
+    /// Watches what the files of a definition link to. Where that can't be watched, only a change of it
+    /// is missed.
+    fn linked(&mut self, name: &Arc<str>, dir: &Path) {
+        let mut watched = Vec::new();
+        for file in LINKED_NAMES {
+            let path = dir.join(file);
+            let way = way_to(&path);
+            for (parent, entry) in way.iter().skip(1) {
+                let owner = Owner::FileApproach(Arc::clone(name), entry.as_os_str().into());
+                watched.extend(self.add(parent, APPROACH, owner));
+            }
+            if way.len() > 1 {
+                watched.extend(self.add(&path, TARGET, Owner::File(Arc::clone(name))));
+            }
+        }
+        if let (false, Some(watches)) = (watched.is_empty(), self.services.get_mut(name)) {
+            watches.approach.extend(watched);
+        }
+    }
+
+    /// The same again, since a step on the way is another one now.
+    fn linked_anew(&mut self, name: &Arc<str>) {
+        let Some(watches) = self.services.get(name) else {
+            return;
+        };
+        let (dir, other, heeded) = (Arc::clone(&watches.dir), watches.other, watches.heeded);
+        // A directory that has gone meanwhile is told as such.
+        let _ = self.service(name, &dir);
+        if let Some(watches) = self.services.get_mut(name) {
+            (watches.other, watches.heeded) = (other, heeded);
+        }
     }
 
     /// Watches the `log/` that is there now.
@@ -202,6 +248,9 @@ impl Watch {
         if let Some(watches) = self.services.get_mut(name) {
             watches.log = now;
         }
+        if now.is_some() {
+            self.linked(name, &dir);
+        }
         Ok(())
     }
 
@@ -212,9 +261,11 @@ impl Watch {
         let all = watches.approach.iter().chain(&watches.log);
         for wd in all.chain([&watches.own]) {
             self.disown(*wd, |owner| match owner {
-                Owner::Service(of) | Owner::Log(of) | Owner::ServiceApproach(of, _) => {
-                    **of == *name
-                }
+                Owner::Service(of)
+                | Owner::Log(of)
+                | Owner::ServiceApproach(of, _)
+                | Owner::FileApproach(of, _)
+                | Owner::File(of) => **of == *name,
                 Owner::Scan | Owner::ScanApproach(_) => false,
             });
         }
@@ -261,6 +312,9 @@ impl Watch {
             // Out of watches: the scan that is told as well will find the same trouble.
             let _ = self.log(name);
         }
+        for name in &found.links_replaced {
+            self.linked_anew(name);
+        }
         for name in found.other {
             if let Some(watches) = self.services.get_mut(&name) {
                 watches.other = Some(Instant::now());
@@ -302,14 +356,28 @@ impl Watch {
                     found.changes.insert(Change::Scan);
                     found.service(service);
                 }
+                Owner::FileApproach(service, entry) if name == Some(&**entry) => {
+                    found.service(service);
+                    found.links_replaced.insert(Arc::clone(service));
+                }
+                Owner::File(service) if event.mask.intersects(TARGET) => {
+                    found.service(service);
+                    found.links_replaced.insert(Arc::clone(service));
+                }
                 Owner::Service(service) if matters(event, &SERVICE_NAMES) => {
                     found.service(service);
+                    if is_one_of(name, &LINKED_NAMES) {
+                        found.links_replaced.insert(Arc::clone(service));
+                    }
                     if name == Some(OsStr::new("log")) {
                         found.log_replaced.insert(service.clone());
                     }
                 }
                 Owner::Log(service) if self_gone || matters(event, &LOG_NAMES) => {
                     found.service(service);
+                    if is_one_of(name, &LINKED_NAMES) {
+                        found.links_replaced.insert(Arc::clone(service));
+                    }
                 }
                 Owner::Service(service) | Owner::Log(service) if is_other(event) => {
                     found.other.insert(Arc::clone(service));
@@ -318,7 +386,9 @@ impl Watch {
                 | Owner::ScanApproach(_)
                 | Owner::Service(_)
                 | Owner::Log(_)
-                | Owner::ServiceApproach(..) => {}
+                | Owner::ServiceApproach(..)
+                | Owner::FileApproach(..)
+                | Owner::File(_) => {}
             }
         }
     }
@@ -367,6 +437,8 @@ struct Found {
     changes: BTreeSet<Change>,
     scan_replaced: bool,
     log_replaced: BTreeSet<Arc<str>>,
+    /// What its files link to may be something else now.
+    links_replaced: BTreeSet<Arc<str>>,
     other: BTreeSet<Arc<str>>,
 }
 
@@ -393,8 +465,12 @@ fn matters(event: &InotifyEvent, names: &[&str]) -> bool {
     match event.name.as_deref() {
         None => event.mask.contains(AddWatchFlags::IN_ATTRIB),
         Some(name) if name == "supervise" => event.mask.intersects(GONE),
-        Some(name) => names.iter().any(|known| OsStr::new(known) == name),
+        Some(name) => is_one_of(Some(name), names),
     }
+}
+
+fn is_one_of(name: Option<&OsStr>, names: &[&str]) -> bool {
+    name.is_some_and(|name| names.iter().any(|known| OsStr::new(known) == name))
 }
 
 /// A file that no definition has to have; not what we make ourselves.

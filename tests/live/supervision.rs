@@ -107,6 +107,31 @@ fn a_run_that_is_not_executable_is_broken_says_so_and_starts_when_mended() {
     world.until_up("web");
 }
 
+/// As Debian's packages have one log/run for many.
+#[test]
+fn a_shared_script_that_run_links_to_is_tried_again_as_soon_as_it_is_mended() {
+    let world = World::new();
+    let shared = world.path("shared");
+    let script = "#!/bin/sh\n[ \"${PWD##*/}\" != log ] || exec cat >/dev/null\nexec sleep 1000\n";
+    fs::write(&shared, script).expect("a script");
+    let draft = world.path("draft");
+    write_script(&draft.join("log/gone"), "");
+    for link in ["run", "log/run"] {
+        std::os::unix::fs::symlink(&shared, draft.join(link)).expect("a link");
+    }
+    fs::rename(draft, world.path("services/web")).expect("moved in");
+    for name in ["web", "web/log"] {
+        let broken = world.until_state(name, State::Broken);
+        let problem = broken.problem.expect("a problem");
+        assert_eq!(problem.code, "run-not-executable", "{problem:?}");
+        assert_eq!(broken.next_start, None);
+    }
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).expect("mode");
+    for name in ["web", "web/log"] {
+        world.until_up(name);
+    }
+}
+
 #[test]
 fn a_broken_service_is_not_tried_again_and_again() {
     let world = World::new();

@@ -192,6 +192,44 @@ fn links_on_the_way_that_are_set_anew_are_told() {
 }
 
 #[test]
+fn what_run_links_to_is_told_however_it_is_changed() {
+    let (dir, _, place, mut watch) = watched();
+    let shared = dir.path().join("shared");
+    fs::create_dir(&shared).expect("shared");
+    let (one, two) = (shared.join("one"), shared.join("two"));
+    for run in [&one, &two] {
+        fs::write(run, "").expect("a script");
+    }
+    symlink("../../../shared/hop", place.join("log/run")).expect("link");
+    fs::remove_file(place.join("run")).expect("removed");
+    symlink(&one, place.join("run")).expect("link");
+    assert_eq!(changes(&mut watch), web());
+    fs::set_permissions(&one, fs::Permissions::from_mode(0o755)).expect("mode");
+    assert_eq!(changes(&mut watch), web());
+    fs::write(&one, "#!/bin/sh").expect("written");
+    assert_eq!(changes(&mut watch), web());
+    fs::write(&two, "#!/bin/sh").expect("written");
+    assert_eq!(changes(&mut watch), [], "nobody links to it");
+    // As editors do it.
+    fs::rename(&two, &one).expect("replaced");
+    assert_eq!(changes(&mut watch), web());
+    fs::write(&one, "#!/bin/sh -e").expect("written");
+    assert_eq!(changes(&mut watch), web(), "watched is what is there now");
+    // Over two links, and not there yet.
+    symlink(&two, shared.join("hop")).expect("link");
+    assert_eq!(changes(&mut watch), web());
+    fs::write(&two, "").expect("made");
+    assert_eq!(changes(&mut watch), web());
+    fs::set_permissions(&two, fs::Permissions::from_mode(0o755)).expect("mode");
+    assert_eq!(changes(&mut watch), web());
+    assert_eq!(changes(&mut watch), []);
+    watch.forget("web");
+    fs::write(&one, "").expect("written");
+    fs::write(&two, "").expect("written");
+    assert_eq!(changes(&mut watch), []);
+}
+
+#[test]
 fn a_scan_directory_that_is_not_there_yet_is_told_when_it_comes() {
     let dir = tempfile::tempdir().expect("dir");
     let mut watch = Watch::new().expect("inotify");
