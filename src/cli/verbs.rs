@@ -49,7 +49,7 @@ pub const ROWS: &[Row] = &[
     row(Verb::Usr2, "usr2", Required, "Send SIGUSR2").alias(&["2"]).sends("SIGUSR2"),
     row(Verb::Term, "term", Required, "Send the stop signal; a service that is wanted up starts again").sends("the stop signal"),
     row(Verb::Kill, "kill", Required, "Send SIGKILL; a service that is wanted up starts again").sends("SIGKILL"),
-    row(Verb::Reload, "reload", Optional, "Read the service directories again now; with names, send SIGHUP").sends("SIGHUP"),
+    row(Verb::Reload, "reload", Optional, "Read service directories and the logs' config again now; with names, send SIGHUP").sends("SIGHUP"),
     row(Verb::Shutdown, "shutdown", Names::None, "Stop all services in order and end the supervisor").waits(),
 ];
 

@@ -52,7 +52,7 @@ pub enum Verb {
     Usr2,
     Term,
     Kill,
-    /// Read the service directories again now; with names, HUP to those services.
+    /// Read the service directories and the logs' configs again now; with names, HUP to those services.
     Reload,
     Check,
     Shutdown,

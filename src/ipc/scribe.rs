@@ -32,8 +32,8 @@ pub enum ToScribe {
         lines: u32,
         current: bool,
     },
-    /// Rotate now.
-    Rotate { id: u32 },
+    /// Read the `config` of every log again.
+    Reload,
     /// Write out everything, close, exit 0. What is not written within so many milliseconds is said to
     /// be missing; 0, as older supervisors have it, leaves that to the scribe.
     Finish {

@@ -91,6 +91,8 @@ pub struct Log {
     /// Whether the line in hand is written.
     selected: bool,
     rotation_due: bool,
+    /// `current` takes all that comes, however large it gets: no rotation is waited for any more.
+    keeps_current: bool,
     /// The newest rotated file, once one was rotated.
     last: Option<Old>,
     opened_once: bool,
@@ -124,6 +126,7 @@ impl Log {
             lines: Lines::default(),
             selected: true,
             rotation_due: false,
+            keeps_current: false,
             last: None,
             opened_once: false,
             checked_s: 0,
@@ -192,10 +195,11 @@ impl Log {
         self.go_on(desk, &[], Some(end), None, now, witness)
     }
 
-    /// Rotates now if there is anything in `current`, and reads the config file again.
-    pub fn rotate(&mut self, desk: &mut Desk, now: Now) -> Flow {
-        self.read_config();
-        self.turn(desk, now)
+    /// Reads the config file again; before the directory is open that is still to come.
+    pub fn reload(&mut self) {
+        if self.opened_once {
+            self.read_config();
+        }
     }
 
     /// Rotates now if there is anything in `current`.
@@ -232,6 +236,7 @@ impl Log {
     /// Other settings from here on; the config file still stands above them.
     pub fn set(&mut self, wanted: Settings) {
         self.wanted = wanted;
+        self.keeps_current = false;
         self.read_config();
     }
 
@@ -260,6 +265,14 @@ impl Log {
         self.overridden.as_deref().unwrap_or(&self.wanted)
     }
 
+    fn rule(&self) -> Rule {
+        let mut rule = self.settings().rule(self.habits);
+        if self.keeps_current {
+            rule.size = 0;
+        }
+        rule
+    }
+
     /// Tries again what could not be done; to be called at [`Log::wakes_at`], and when the
     /// processor's descriptor is readable.
     pub fn resume(&mut self, desk: &mut Desk, now: Now, witness: &mut dyn Witness) -> Flow {
@@ -272,7 +285,7 @@ impl Log {
                 false => Flow::Going,
             };
         };
-        if stuck.halt == Halt::Full && self.habits.config_is_heard_when_full {
+        if stuck.halt == Halt::Full && self.habits.config_is_heard_in_trouble {
             // Somebody may have allowed old files to go.
             self.read_config();
         }
@@ -337,11 +350,6 @@ impl Log {
             lines,
             line_bytes_max,
         )
-    }
-
-    /// Whether a processor is at work, or will be tried again.
-    pub fn is_processing(&self) -> bool {
-        self.work.is_some()
     }
 
     /// Lets go of the directory. Returns how many bytes could not be written and are lost.
@@ -446,7 +454,7 @@ impl Log {
         now: Now,
         witness: &mut dyn Witness,
     ) -> Result<(), Halt> {
-        let rule = self.settings().rule(self.habits);
+        let rule = self.rule();
         let newline: &[u8] = match end {
             End::Line => b"\n",
             End::Open => b"",
@@ -527,7 +535,7 @@ impl Log {
 
     /// Brings the line in hand over a border between files. `desk.then` keeps what is left of it.
     fn pour(&mut self, desk: &mut Desk, begins: bool, now: Now) -> Result<(), Halt> {
-        let rule = self.settings().rule(self.habits);
+        let rule = self.rule();
         let mut begins = begins;
         while !desk.then.is_empty() {
             match rule.admits(self.used(desk), wide(desk.then.len()), begins) {

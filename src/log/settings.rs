@@ -39,8 +39,11 @@ pub struct Habits {
     pub follows_links: bool,
     /// A `current` that was removed under us is noticed and made anew.
     pub looks_for_current: bool,
-    /// The config file is read again while the disk is full: somebody may have let old files go.
-    pub config_is_heard_when_full: bool,
+    /// The config file is read again while the disk is full or the processor fails: somebody may
+    /// have let old files go, or mended the command.
+    pub config_is_heard_in_trouble: bool,
+    /// A processor ends with the program that has started it.
+    pub processor_ends_with_us: bool,
     /// The age is counted from the opening, whatever else made a rotation meanwhile.
     pub age_runs_on: bool,
     /// How long until the first new try of what failed, doubling up to the second.
@@ -61,7 +64,8 @@ pub static SCRIBE: Habits = Habits {
     closed_is_synced: false,
     follows_links: false,
     looks_for_current: true,
-    config_is_heard_when_full: true,
+    config_is_heard_in_trouble: true,
+    processor_ends_with_us: true,
     age_runs_on: false,
     retry: [Duration::from_millis(100), Duration::from_secs(10)],
     border: Border::WholeLines,
@@ -80,7 +84,8 @@ pub static SVLOGD: Habits = Habits {
     closed_is_synced: true,
     follows_links: true,
     looks_for_current: false,
-    config_is_heard_when_full: false,
+    config_is_heard_in_trouble: false,
+    processor_ends_with_us: false,
     age_runs_on: true,
     retry: [Duration::from_secs(3), Duration::from_secs(3)],
     border: Border::Svlogd,

@@ -59,9 +59,8 @@ pub enum Job {
         lines: u32,
         current: bool,
     },
-    Rotate {
-        id: u32,
-    },
+    /// Read the `config` of each log again.
+    Reload,
     /// The answer to `Report::Ask`.
     Asked {
         id: u32,
@@ -264,7 +263,12 @@ impl Lane {
                 lines,
                 current,
             } => self.with(id, |slot, tools| slot.tail(token, lines, current, tools)),
-            Job::Rotate { id } => self.with(id, Slot::rotate),
+            Job::Reload => {
+                let all: Vec<u32> = self.slots.keys().copied().collect();
+                for id in all {
+                    self.with(id, |slot, _| slot.reload());
+                }
+            }
             Job::Asked { id } => self.with(id, Slot::asked),
             Job::Finish { end, within } => self.finish(end, within),
         }
@@ -362,7 +366,10 @@ impl Lane {
             .slots
             .iter_mut()
             .filter_map(|(id, slot)| {
-                let stays = !slot.empty(end, tools);
+                let stays = !match end {
+                    End::Line => slot.detach(tools),
+                    End::Open => slot.empty(end, tools),
+                };
                 if stays {
                     slot.settle(tools);
                 }

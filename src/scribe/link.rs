@@ -206,10 +206,10 @@ impl Link {
             }
             ToScribe::Journal => return self.take_journal(fds),
             ToScribe::StillThere => return self.outbox.put(FromScribe::Here),
+            ToScribe::Reload => return self.router.reload(),
             ToScribe::Detach { id } => (id, Job::Detach { id }),
             ToScribe::RunStarts { id } => (id, Job::RunStarts { id }),
             ToScribe::RunEnded { id } => (id, Job::RunEnded { id }),
-            ToScribe::Rotate { id } => (id, Job::Rotate { id }),
             ToScribe::Tail {
                 token,
                 id,

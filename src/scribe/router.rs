@@ -161,6 +161,13 @@ impl Router {
         true
     }
 
+    /// Logs on their way read their `config` when they have arrived.
+    pub fn reload(&self) {
+        for lane in &self.lanes {
+            lane.send(Job::Reload);
+        }
+    }
+
     /// To a lane that has asked something.
     pub fn answer(&self, lane: usize, job: Job) {
         self.lanes[lane].send(job);

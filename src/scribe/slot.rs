@@ -29,6 +29,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+mod leaving;
+
 /// Bytes of one log that are read before the others have their turn.
 const TURN_BYTES: usize = 256 * 1024;
 /// What a pipe holds when it can't be asked.
@@ -53,7 +55,6 @@ enum Run {
 struct Owed {
     ended: bool,
     started: bool,
-    detached: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub struct Slot {
     starts: u64,
     last: Range<u64>,
     owed: Owed,
+    /// It is to be detached; a processor at work is waited for until then.
+    leaves_by: Option<u64>,
     /// Lines of a log without a file.
     recent: Recent,
     /// The trouble that the supervisor knows of.
@@ -114,6 +117,7 @@ impl Slot {
             starts: position,
             last: position..position,
             owed: Owed::default(),
+            leaves_by: None,
             recent: Recent::default(),
             told: None,
             wakes_at: None,
@@ -145,6 +149,7 @@ impl Slot {
     /// Other settings; the duplicate of the pipe counts only if ours has come to its end.
     pub fn set(&mut self, settings: Settings, pipe: OwnedFd) {
         self.log.set(settings);
+        self.leaves_by = None;
         self.pipe.get_or_insert(pipe);
     }
 
@@ -172,6 +177,7 @@ impl Slot {
     }
 
     pub fn run_starts(&mut self, tools: &mut Tools) {
+        self.log.reload();
         if self.is_stuck() {
             self.owed.started = true;
             return;
@@ -200,8 +206,8 @@ impl Slot {
         self.run = Run::Between;
     }
 
-    pub fn rotate(&mut self, tools: &mut Tools) {
-        self.log.rotate(&mut tools.desk, Now::read());
+    pub fn reload(&mut self) {
+        self.log.reload();
     }
 
     /// The last lines of a run.
@@ -235,38 +241,6 @@ impl Slot {
         }));
     }
 
-    /// Writes out what is in the pipe. False when that can't be done yet; it is then tried on, and
-    /// asked again by [`Slot::is_detached`].
-    pub fn detach(&mut self, tools: &mut Tools) -> bool {
-        self.owed.detached = !self.empty(End::Line, tools);
-        !self.owed.detached
-    }
-
-    /// As `detach`, for the end of this process.
-    pub fn empty(&mut self, end: End, tools: &mut Tools) -> bool {
-        self.read(tools, self.pipe_bytes());
-        if self.log.has_predecessors_line() {
-            self.open(tools);
-            if self.log.has_predecessors_line() {
-                return false;
-            }
-        }
-        let nothing = self.log.unwritten_bytes() == 0 && !self.log.is_within_a_line();
-        if nothing && self.unread_bytes(end) == 0 {
-            // Also when the log is in trouble: nobody has to wait for nothing.
-            return true;
-        }
-        !self.is_stuck() && self.end_line(end, tools) == Flow::Going
-    }
-
-    /// What a log that is stuck has left in the pipe, if the pipe ends with us.
-    pub fn unread_bytes(&self, end: End) -> usize {
-        match &self.pipe {
-            Some(pipe) if end == End::Line && self.is_stuck() => fds::readable(pipe),
-            Some(_) | None => 0,
-        }
-    }
-
     /// The timer is due, or the processor has ended.
     pub fn resume(&mut self, tools: &mut Tools) {
         let was_full = self.log.trouble() == Some(&Halt::Full);
@@ -289,29 +263,10 @@ impl Slot {
         if owed.started {
             self.run_starts(tools);
         }
-        self.owed.detached = owed.detached;
-    }
-
-    /// It is to be detached and was not yet.
-    pub fn owes_detach(&self) -> bool {
-        self.owed.detached
     }
 
     pub fn is_stuck(&self) -> bool {
         self.log.trouble().is_some()
-    }
-
-    /// Lets go of everything; how many bytes are lost, and whose. Those that are in the journal are
-    /// not, if there is a `successor`.
-    pub fn close(self, successor: bool) -> (Box<str>, usize) {
-        let owes = self.log.has_predecessors_line();
-        let bytes = self.log.close();
-        match self.entry {
-            Some(_) if (bytes > 0 || owes) && successor => return (self.name, 0),
-            Some(entry) => entry.release(),
-            None => {}
-        }
-        (self.name, bytes)
     }
 
     /// After each change: tells of trouble, sets the timer, listens or stops listening.
@@ -326,7 +281,10 @@ impl Slot {
         let trouble = self.log.trouble();
         tools.full |= trouble == Some(&Halt::Full);
         let path = self.log.path();
-        let words = trouble.map(|halt| halt.words(path));
+        let words = match (trouble, self.log.processor_words()) {
+            (None | Some(Halt::Processing), Some(words)) => Some(words),
+            (trouble, _) => trouble.map(|halt| halt.words(path)),
+        };
         let aside = self.log.without().map(|halt| halt.words_without(path));
         let echoed = words.is_none() && aside.is_some();
         let words = words.or(aside).map(String::into_boxed_str);
@@ -343,7 +301,8 @@ impl Slot {
             }));
             self.told = words;
         }
-        let wakes_at = self.log.wakes_at();
+        let due = [self.log.wakes_at(), self.processor_due()];
+        let wakes_at = due.into_iter().flatten().min();
         if wakes_at != self.wakes_at {
             self.wakes_at = wakes_at;
             tools

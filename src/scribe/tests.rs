@@ -401,3 +401,21 @@ fn an_idle_log_is_small() {
     let bytes = size_of::<Slot>();
     assert!(bytes <= 448, "{bytes}");
 }
+
+#[test]
+fn a_log_that_is_let_go_of_does_not_wait_for_a_processor_for_long() {
+    for command in ["!exit 3", "!sleep 1000"] {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("config"), format!("s10\n{command}\n")).unwrap();
+        let mut scribe = Supervisor::start();
+        let (_reader, mut writer) = scribe.attach(1, place.path());
+        writer.write_all(b"one one\ntwo two\n").unwrap();
+        scribe.wait_for(1, "two two");
+        writer.write_all(b"three three\nfour four\n").unwrap();
+        scribe.say(&ToScribe::Detach { id: 1 });
+        while scribe.hear() != (FromScribe::Detached { id: 1 }) {}
+        let current = fs::read_to_string(place.path().join("current")).unwrap();
+        assert_eq!(current, "two two\nthree three\nfour four\n", "{command}");
+        scribe.finish();
+    }
+}

@@ -163,7 +163,7 @@ impl Supervisor {
             FromScribe::Here => self.pen.answered(self.now()),
             FromScribe::Mended { id } => {
                 if let Some(place) = self.places.get_mut(&ServiceId(id)) {
-                    tracing::info!(service = &*place.name, "log: written again");
+                    tracing::info!(service = &*place.name, "log: no trouble any more");
                     place.log_trouble = None;
                     place.log_echoed = None;
                 }

@@ -569,6 +569,7 @@ impl Supervisor {
         self.make_room();
         self.disk.give(Job::Release);
         self.read_all();
+        self.pen.send(&ToScribe::Reload, None);
         respond(ask, true, Vec::new());
     }
 

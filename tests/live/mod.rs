@@ -14,6 +14,7 @@ mod logging;
 mod memory;
 mod names;
 mod points;
+mod processors;
 mod quarantine;
 mod scribe;
 mod serving;

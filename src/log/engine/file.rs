@@ -145,7 +145,7 @@ impl Log {
 
     /// The rotation.
     pub(super) fn turn_over(&mut self, desk: &mut Desk, now: Now) -> Result<(), Halt> {
-        if self.size == 0 {
+        if self.size == 0 || self.keeps_current {
             self.rotation_due = false;
             return Ok(());
         }

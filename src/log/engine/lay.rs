@@ -16,7 +16,7 @@ impl Log {
     ) -> Result<(), Halt> {
         let limit = self.settings().line_bytes_max;
         let stamp = desk.stamper.text(self.settings().stamp, now.wall);
-        let rule = self.settings().rule(self.habits);
+        let rule = self.rule();
         loop {
             self.lay_whole(
                 lines,

@@ -353,6 +353,102 @@ fn a_failed_processor_is_tried_again_later() {
 }
 
 #[test]
+fn a_processor_that_fails_is_told_with_its_exit_code_until_it_does_not() {
+    let mut bench = Bench::with(settings(6), "!test -e ok && cat || exit 3\n");
+    bench.take("one\ntwo\n");
+    assert_eq!(bench.log.processor_words(), None);
+    let_processor_end(&mut bench);
+    let words = bench.log.processor_words().expect("words");
+    assert!(words.contains("failed with exit code 3"), "{words}");
+    assert_eq!(bench.log.trouble(), None, "lines go on");
+    assert_eq!(bench.take("three\n"), Flow::Stuck);
+    let words = bench.log.processor_words().expect("words");
+    assert!(words.contains("output waits in its pipe"), "{words}");
+    fs::write(bench.place.path().join("ok"), "").unwrap();
+    bench.pass(Duration::from_secs(1));
+    bench.resume();
+    assert!(bench.log.processor_words().is_some(), "not yet");
+    let_processor_end(&mut bench);
+    assert_eq!(bench.log.processor_words(), None);
+}
+
+#[test]
+fn a_log_that_is_left_waits_for_no_processor() {
+    let mut bench = Bench::with(settings(6), "!exit 3\n");
+    bench.take("one\ntwo\n");
+    let_processor_end(&mut bench);
+    assert_eq!(bench.take("three\nfour\n"), Flow::Stuck);
+    assert!(bench.log.keep_current());
+    assert_eq!(bench.resume(), Flow::Going);
+    assert_eq!(bench.take("five\n"), Flow::Going);
+    assert!(!bench.log.keep_current());
+    assert_eq!(bench.current(), "two\nthree\nfour\nfive\n");
+    assert_eq!(bench.olds(), ["one\n"], "for the next time");
+}
+
+#[test]
+fn a_failing_command_that_is_mended_or_taken_away_is_heard() {
+    for (config, olds) in [
+        ("!tr a-z A-Z\n", ["ONE\n", "TWO\n"]),
+        ("s6\n", ["one\n", "two\n"]),
+    ] {
+        let mut bench = Bench::with(settings(6), "!exit 3\n");
+        bench.take("one\ntwo\n");
+        let_processor_end(&mut bench);
+        assert_eq!(bench.take("three\n"), Flow::Stuck);
+        fs::write(bench.place.path().join("config"), config).unwrap();
+        bench.pass(Duration::from_secs(1));
+        bench.resume();
+        for _ in 0..2 {
+            if bench.log.processor().is_some() {
+                let_processor_end(&mut bench);
+            }
+            bench.resume();
+        }
+        assert_eq!(
+            (bench.current().as_str(), bench.log.trouble()),
+            ("three\n", None)
+        );
+        assert_eq!(bench.olds(), olds);
+    }
+}
+
+#[test]
+fn what_is_read_again_counts_from_the_next_line() {
+    let mut bench = Bench::with(settings(0), "pa \n");
+    bench.log.reload();
+    bench.take("one\n");
+    fs::write(bench.place.path().join("config"), "pb \n").unwrap();
+    bench.take("two\n");
+    bench.log.reload();
+    bench.take("three\n");
+    assert_eq!(bench.current(), "a one\na two\nb three\n");
+}
+
+#[test]
+fn a_processor_ends_with_its_log_and_what_it_has_started_too() {
+    let mut bench = Bench::with(
+        settings(6),
+        "!sleep 1000 & echo $! >pid; mkfifo gate; cat gate\n",
+    );
+    bench.take("one\ntwo\n");
+    let pid = loop {
+        let pid = fs::read_to_string(bench.place.path().join("pid")).unwrap_or_default();
+        if pid.ends_with('\n') {
+            break pid.trim().to_owned();
+        }
+        std::thread::yield_now();
+    };
+    let stat = format!("/proc/{pid}/stat");
+    assert!(fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")));
+    bench.log.close();
+    // Whoever reaps it may be slow about it.
+    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn what_a_lost_processor_left_is_processed() {
     let mut bench = Bench::with(settings(0), "!tr a-z A-Z\n");
     let old = Old {
