@@ -264,6 +264,9 @@ impl Supervisor {
             place.set_alive(role, None);
         }
         self.leave_session(id, role, pid);
+        if matches!(role, Role::Check | Role::Control) {
+            self.end_with_its_script(id, role, pid, exit);
+        }
         self.final_event(id, Event::Exited { role, exit }, key, pid);
         if role == Role::Run {
             self.may_have_escaped(id);

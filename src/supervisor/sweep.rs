@@ -2,12 +2,15 @@
 
 use super::leftovers::{self, Pinned, Stray};
 use super::place::Place;
-use super::vocab::{Event, Leftover, ServiceId, Signal};
+use super::vocab::{Event, Exit, Leftover, Role, ServiceId, Signal};
 use super::watched::Woken;
-use super::{Supervisor, cgroups};
+use super::{Supervisor, cgroups, words};
 use crate::machine::spec::Scope;
 use crate::os::pidfd::is_number_in_use;
 use std::collections::HashSet;
+
+/// Looks for what a killed script leaves.
+const SCRIPT_ROUNDS: u32 = 3;
 
 impl Supervisor {
     /// Does all sweeps that are due with one look at the processes.
@@ -128,6 +131,44 @@ impl Supervisor {
             // Whether they have left children of their own, the look at the end of this turn tells,
             // together with all others that are due.
             self.sweeps.push((id, Signal::TERM));
+        }
+    }
+
+    /// A check or control script that had to be killed: whatever it was waiting for goes with it, or
+    /// every check of a service that hangs would leave a process more.
+    pub fn end_with_its_script(&self, id: ServiceId, role: Role, pid: i32, exit: Exit) {
+        let killed = matches!(
+            exit,
+            Exit::Signal {
+                signal: Signal::KILL,
+                ..
+            }
+        );
+        let own = self.settings.manner.new_session() && !self.settings.manner.is_runit();
+        if !killed || !own || !is_number_in_use(pid) {
+            return;
+        }
+        let mut ended = Vec::new();
+        // Again for what was forked meanwhile.
+        for _ in 0..SCRIPT_ROUNDS {
+            let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+            let of_it = strays.iter().filter(|stray| stray.session == pid);
+            let pinned: Vec<Pinned> = of_it.filter_map(Pinned::pin).collect();
+            if pinned.is_empty() {
+                break;
+            }
+            for pin in &pinned {
+                pin.signal(i32::from(Signal::KILL.0));
+            }
+            ended.extend(pinned.into_iter().map(|pin| pin.leftover));
+        }
+        if let (false, Some(place)) = (ended.is_empty(), self.places.get(&id)) {
+            let script = match role {
+                Role::Check => "check",
+                Role::Run | Role::Finish | Role::Control => "control script",
+            };
+            let names = words::names(&ended);
+            tracing::warn!(service = &*place.name, "killed with its {script}: {names}");
         }
     }
 

@@ -373,3 +373,51 @@ fn nobody_is_sent_to_last_lines_that_are_not_there() {
         assert_eq!(advice.contains("last lines"), wrote, "{advice}: {log:?}");
     }
 }
+
+/// The processes of a world that were started as `sleep` for so long.
+fn sleepers(world: &World, seconds: &str) -> Vec<i32> {
+    let line = format!("sleep\0{seconds}\0");
+    let all = world.all_processes().into_iter();
+    let asleep =
+        |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).ok() == Some(line.clone().into());
+    all.filter(asleep).collect()
+}
+
+#[test]
+fn a_check_or_control_script_that_has_to_be_killed_takes_along_what_it_waits_for() {
+    let world = World::new();
+    world.service(
+        "web",
+        &[
+            ("run", "#!/bin/sh\nexec sleep 1000\n"),
+            ("check", "#!/bin/sh\nsleep 1301\nexit 1\n"),
+            ("control/t", "#!/bin/sh\nsleep 1302\nexit 1\n"),
+            ("service.toml", "[stop]\nfinish-timeout = 1\n"),
+        ],
+    );
+    for _ in 0..2 {
+        world.until_up("web");
+        eventually("it is checked", || {
+            (sleepers(&world, "1301").len() == 1).then_some(())
+        });
+        // First the script is asked to end it, then killed, then the process is told.
+        world.must(Verb::Stop, &["web"]);
+        for seconds in ["1301", "1302"] {
+            eventually("none is left", || {
+                sleepers(&world, seconds).is_empty().then_some(())
+            });
+        }
+        assert!(
+            world
+                .outlast(&["start", "--no-wait", "web"])
+                .status
+                .success()
+        );
+    }
+    let said = world.said();
+    assert!(said.contains("killed with its check: sleep"), "{said}");
+    assert!(
+        said.contains("killed with its control script: sleep"),
+        "{said}"
+    );
+}
