@@ -21,6 +21,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+mod refused;
+
+use refused::Refused;
+
 /// Between two tries to open a socket that could not be opened.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// When nobody could be let in for so long, mostly for want of descriptors, a successor with fresh
@@ -167,8 +171,15 @@ async fn serve_at_most(
     let mut connections = JoinSet::new();
     // It wakes who has waited longest first.
     let make_room = Arc::new(Notify::new());
+    let mut refused = Refused::default();
     loop {
         let accepted = tokio::select! {
+            () = at(refused.due()) => {
+                for told in refused.count(Instant::now()) {
+                    tracing::warn!("{told}");
+                }
+                continue;
+            }
             accepted = listener.accept(), if connections.len() < max => accepted,
             Some(_) = connections.join_next() => continue,
             () = asks.closed() => break,
@@ -176,6 +187,12 @@ async fn serve_at_most(
         match accepted {
             Ok((stream, _)) => {
                 shut_since = None;
+                if let Ok(peer) = stream.peer_cred()
+                    && !may(peer.uid())
+                    && let Some(told) = refused.came(peer.uid(), Instant::now())
+                {
+                    tracing::warn!("{told}");
+                }
                 // A connection that breaks is the client's affair.
                 let (asks, make_room) = (asks.clone(), Arc::clone(&make_room));
                 let notices = notices.clone();
@@ -206,6 +223,13 @@ async fn serve_at_most(
     Ok(())
 }
 
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn may(uid: u32) -> bool {
     uid == 0 || Uid::from_raw(uid) == geteuid()
 }
@@ -219,10 +243,6 @@ async fn connection(
     let peer = stream.peer_cred()?;
     let (read, mut write) = stream.into_split();
     if !may(peer.uid()) {
-        tracing::warn!(
-            "refused a client of user id {}: not root, not ours",
-            peer.uid()
-        );
         let message = format!(
             "user id {} may not control this supervisor; only root and user id {} may",
             peer.uid(),
