@@ -26,6 +26,8 @@ pub enum Flaw {
     Unreadable(Errno),
     Address(Box<[u8]>),
     Port(Box<[u8]>),
+    /// Its processor is not started, since that user may have written it.
+    Distrusted(u32),
 }
 
 /// What the file says; None where it says nothing.

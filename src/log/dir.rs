@@ -7,18 +7,19 @@ use super::config::{CONFIG_BYTES_MAX, Config, Flaw};
 use super::mark::FileId;
 use super::rotate::{Kind, Old, next_time};
 use super::settings::Habits;
+use super::way::{Reached, may_change, reach};
 use crate::os::locks;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use nix::sys::stat::fstat;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{
-    DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
-};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 const MAKE: &str = "make directory";
+const FOLLOW: &str = "go to";
 const OPEN: &str = "open";
 /// What is done when a log that is open takes lines.
 pub const WRITE: &str = "write";
@@ -72,6 +73,7 @@ impl Halt {
                 | Errno::ENXIO
                 | Errno::ENODEV
                 | Errno::ENAMETOOLONG
+                | Errno::EMLINK
                 | Errno::EOPNOTSUPP => *doing != WRITE,
                 // A disk that fails, a server that is away, no descriptors, no memory.
                 _ => false,
@@ -83,7 +85,13 @@ impl Halt {
     /// What the system says, or what it means where that would mislead.
     fn cause(&self, errno: Errno) -> &'static str {
         match (self, errno) {
+            (Halt::Failed { doing: FOLLOW, .. }, _) => {
+                "a link on the way is not root's or ours, so that somebody could lead it anywhere"
+            }
             (Halt::Failed { name: "", .. }, _) => errno.desc(),
+            (_, Errno::EMLINK) => {
+                "the file has another name, and the directory is not root's or ours alone"
+            }
             (_, Errno::ELOOP) => "it is a link, which is not followed",
             (Halt::Failed { doing: OPEN, .. }, Errno::EINVAL | Errno::ENXIO) => {
                 "it is not a plain file"
@@ -194,16 +202,17 @@ pub struct Opened {
 
 /// Makes, locks and opens a log directory.
 pub fn open(path: &Path, habits: &Habits, now: Duration) -> Result<Opened, Halt> {
-    if let Some(mode) = habits.directory_mode {
-        let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-        made.map_err(Halt::at(MAKE, ""))?;
-    }
+    let reached = reach(path, habits, true).map_err(|error| {
+        let followed = error.raw_os_error() != Some(Errno::ELOOP as i32);
+        Halt::of(if followed { MAKE } else { FOLLOW }, "", &error)
+    })?;
+    let path = reached.path();
     let lock = lock(path, habits)?;
     if habits.closed_mode.is_some() {
         put_unclean_aside(path, now)?;
     }
     let new = fs::metadata(path.join("current")).is_err();
-    let (current, size, device, inode) = open_current(path, habits)?;
+    let (current, size, device, inode) = open_current(&reached, habits)?;
     let within_a_line = size > 0 && !ends_in_newline(&current, size);
     let files = Files {
         current,
@@ -220,8 +229,8 @@ pub fn open(path: &Path, habits: &Habits, now: Duration) -> Result<Opened, Halt>
 }
 
 /// A new `current` under a lock that is held, after the old one was renamed.
-pub fn renew(path: &Path, habits: &Habits, files: Files) -> Result<(Files, File), Halt> {
-    let (current, _, device, inode) = open_current(path, habits)?;
+pub fn renew(at: &Reached, habits: &Habits, files: Files) -> Result<(Files, File), Halt> {
+    let (current, _, device, inode) = open_current(at, habits)?;
     let new = Files {
         current,
         lock: files.lock,
@@ -237,18 +246,36 @@ pub fn in_place(path: &Path, files: &Files) -> bool {
         .is_ok_and(|found| found.dev() == files.device && found.ino() == files.inode)
 }
 
-/// The svlogd config file, empty when there is none, and whether it holds anything.
-pub fn config(path: &Path) -> (Config, bool) {
+/// The svlogd config file, empty when there is none, and whether it holds anything. A command that
+/// somebody may have written who is neither root nor we is not taken from it.
+pub fn config(path: &Path, habits: &Habits) -> (Config, bool) {
     let mut bytes = Vec::new();
-    // A FIFO of that name must not hang us.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path.join("config"));
-    let most = u64::try_from(CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
-    let read = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
+    let mut writer = None;
+    let read = reach(path, habits, false).and_then(|at| {
+        // A FIFO of that name must not hang us.
+        let mut flags = OFlag::O_NONBLOCK;
+        if at.others.is_some() {
+            flags |= OFlag::O_NOFOLLOW;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(at.path().join("config"))?;
+        let about = fstat(&file)?;
+        writer = at.others;
+        if !habits.follows_links && may_change(&about) {
+            writer = writer.or(Some(about.st_uid));
+        }
+        let most = u64::try_from(CONFIG_BYTES_MAX).unwrap_or(u64::MAX);
+        file.take(most).read_to_end(&mut bytes)
+    });
     // A config that can't be read is no config: logging goes on.
     let mut config = Config::parse(&bytes);
+    if let Some(writer) = writer
+        && config.processor.take().is_some()
+    {
+        config.flaws.push(Flaw::Distrusted(writer));
+    }
     if let Err(error) = read
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -314,7 +341,8 @@ fn holder(file: &File) -> Option<String> {
     Some(format!("{} (pid {pid})", name.trim_end()))
 }
 
-fn open_current(path: &Path, habits: &Habits) -> Result<(File, u64, u64, u64), Halt> {
+fn open_current(at: &Reached, habits: &Habits) -> Result<(File, u64, u64, u64), Halt> {
+    let path = at.path();
     let failed = Halt::at(OPEN, "current");
     let file = options(habits)
         .read(true)
@@ -327,7 +355,11 @@ fn open_current(path: &Path, habits: &Habits) -> Result<(File, u64, u64, u64), H
     // svlogd's users may point it at /dev/null.
     let fits = kind.is_file() || (habits.follows_links && kind.is_char_device());
     if !fits {
-        return Err(failed(io::Error::from_raw_os_error(Errno::EINVAL as i32)));
+        return Err(failed(Errno::EINVAL.into()));
+    }
+    // Another name of a file that is none of theirs.
+    if at.others.is_some() && about.nlink() > 1 {
+        return Err(failed(Errno::EMLINK.into()));
     }
     // The umask may have taken bits from a new file; an old one's mode is its owner's affair.
     let new = about.len() == 0;
@@ -446,7 +478,8 @@ mod tests {
         nix::unistd::mkfifo(&place.path().join("current"), mode).unwrap();
         assert!(open(place.path(), &SCRIBE, NOW).is_err());
         nix::unistd::mkfifo(&place.path().join("config"), mode).unwrap();
-        assert_eq!(config(place.path()), (Config::default(), false));
+        let none = (Config::default(), false);
+        assert_eq!(config(place.path(), &SCRIBE), none);
     }
 
     #[test]

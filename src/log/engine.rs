@@ -243,7 +243,7 @@ impl Log {
     fn read_config(&mut self) {
         // Another one may have been in this directory since, or a processor.
         self.last = None;
-        let (config, says_something) = dir::config(&self.path);
+        let (config, says_something) = dir::config(&self.path, self.habits);
         let (unreadable, others): (Vec<&Flaw>, Vec<&Flaw>) = config
             .flaws
             .iter()

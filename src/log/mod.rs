@@ -23,6 +23,7 @@ pub mod stamp;
 pub mod tail;
 pub mod trip;
 pub mod watch;
+pub mod way;
 
 /// How each line is stamped; the setting's own type, shared with service.toml through its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]

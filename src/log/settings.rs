@@ -1,7 +1,7 @@
 //! What a log is told (settings) and how its program behaves (habits). Pure.
 
 use super::Stamp;
-use super::config::{Config, Udp};
+use super::config::{Config, Flaw, Udp};
 use super::rotate::{Border, Rule, Surplus};
 use super::select::{self, Verdict};
 use std::time::Duration;
@@ -118,6 +118,8 @@ pub struct Extra {
     pub error_rules: Vec<select::Rule>,
     /// Where lines are sent.
     pub udp: Option<Udp>,
+    /// There is a processor that is not obeyed, since that user may have written it.
+    pub distrusted: Option<u32>,
 }
 
 impl Default for Settings {
@@ -137,12 +139,17 @@ impl Default for Settings {
 impl Settings {
     /// These, where the file in the directory says nothing else.
     pub fn overridden(&self, config: Config) -> Settings {
+        let distrusted = config.flaws.iter().find_map(|flaw| match flaw {
+            Flaw::Distrusted(uid) => Some(*uid),
+            Flaw::Unreadable(_) | Flaw::Address(_) | Flaw::Port(_) => None,
+        });
         let extra = Extra {
             processor: config.processor,
             prefix: config.prefix,
             rules: config.rules,
             error_rules: config.error_rules,
             udp: config.udp,
+            distrusted,
         };
         Settings {
             stamp: self.stamp,
@@ -168,6 +175,10 @@ impl Settings {
         extra
             .and_then(|extra| extra.prefix.as_deref())
             .unwrap_or_default()
+    }
+
+    pub fn distrusted(&self) -> Option<u32> {
+        self.extra.as_ref()?.distrusted
     }
 
     pub fn processor(&self) -> Option<&[u8]> {
@@ -199,11 +210,13 @@ impl Extra {
             rules,
             error_rules,
             udp,
+            distrusted,
         } = self;
         processor.is_none()
             && prefix.is_none()
             && rules.is_empty()
             && error_rules.is_empty()
             && udp.is_none()
+            && distrusted.is_none()
     }
 }

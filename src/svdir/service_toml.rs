@@ -11,8 +11,9 @@ use crate::machine::spec::{Kind, Policy, Rule, Scope, Spec, Stamp, Start};
 use crate::machine::vocab::Signal;
 use crate::os::limits::LIMITS;
 use crate::os::users;
+use std::ffi::OsString;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
@@ -473,7 +474,8 @@ impl Reader<'_> {
             match item.name {
                 "dir" => {
                     let dir = self.text(&item, PATH_BYTES_MAX);
-                    self.spec.log.dir = dir.and_then(|dir| self.absolute(&item, &dir));
+                    let dir = dir.and_then(|dir| self.absolute(&item, &dir));
+                    self.spec.log.dir = dir.filter(|dir| self.may_hold_a_log(&item, dir));
                 }
                 "size" => self.spec.log.size = self.size(&item, LOG_SIZE_MIN, LOG_SIZE_MAX),
                 "keep" => {
@@ -505,6 +507,35 @@ impl Reader<'_> {
         }
         whole.ok()
     }
+
+    /// The log would be made where it has a meaning of its own for the service directory: `log/` is a
+    /// log service, and the output would wait for that for ever.
+    fn may_hold_a_log(&mut self, item: &Item<'_>, dir: &str) -> bool {
+        let first = first_below(self.around.dir, Path::new(dir));
+        let taken = first.filter(|first| first == "log" || first == "supervise");
+        if let Some(name) = &taken {
+            let title = match name == "log" {
+                true => "log.dir can't be in log/, which makes a log service of it",
+                false => "log.dir can't be in supervise/, which is the supervisor's",
+            };
+            self.wrong(item.span.clone(), title, "write dir = \"logs\", say");
+        }
+        taken.is_none()
+    }
+}
+
+/// The first name below that directory, if the path leads below it.
+fn first_below(base: &Path, path: &Path) -> Option<OsString> {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    let below = plain.strip_prefix(base).ok()?;
+    Some(below.components().next()?.as_os_str().to_owned())
 }
 
 fn is_always(policy: &Item<'_>) -> bool {

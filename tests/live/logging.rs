@@ -335,13 +335,13 @@ fn a_log_that_can_never_be_opened_holds_nobody_up_and_is_told_until_it_can() {
         (
             "filed",
             |log| fs::write(log, "in the way").expect("a file"),
-            "(EEXIST)",
+            "(ENOTDIR)",
         ),
         (
             // Nobody can make a directory there.
             "nowhere",
             |log| std::os::unix::fs::symlink("/proc/1/outlast", log).expect("a link"),
-            "(EEXIST)",
+            "(ENOENT)",
         ),
     ];
     let world = World::new();

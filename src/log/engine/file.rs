@@ -4,6 +4,7 @@
 
 use super::super::rotate::Surplus;
 use super::super::trip;
+use super::super::way::{Reached, reach};
 use super::*;
 
 impl Log {
@@ -70,7 +71,8 @@ impl Log {
         let (min, keep) = (self.settings().min?, self.settings().keep);
         // A deleted file that is still being synced would give no room.
         desk.settle();
-        let mut olds = dir::list(&self.path).ok()?;
+        let at = reach(&self.path, self.habits, false).ok()?;
+        let mut olds = dir::list(at.path()).ok()?;
         let unlimited = match self.habits.surplus {
             Surplus::All => keep == 0,
             // To svlogd keeping all is less than keeping any number.
@@ -95,7 +97,7 @@ impl Log {
                 .copied(),
         };
         let goes = goes?;
-        fs::remove_file(self.path.join(goes.name())).ok()?;
+        fs::remove_file(at.path().join(goes.name())).ok()?;
         Some(goes)
     }
 
@@ -163,15 +165,15 @@ impl Log {
         let known = self
             .last
             .filter(|_| self.settings().keep == 0 && kind == Kind::Saved);
-        let olds = match known {
-            Some(last) => Ok(vec![last]),
-            None => dir::list(&self.path),
-        };
-        let renamed = olds.and_then(|olds| {
-            let old = dir::rename_current(&self.path, &olds, kind, now.wall)?;
-            Ok((olds, old))
+        let renamed = reach(&self.path, self.habits, false).and_then(|at| {
+            let olds = match known {
+                Some(last) => vec![last],
+                None => dir::list(at.path())?,
+            };
+            let old = dir::rename_current(at.path(), &olds, kind, now.wall)?;
+            Ok((at, olds, old))
         });
-        let (mut olds, old) = match renamed {
+        let (at, mut olds, old) = match renamed {
             Ok(renamed) => renamed,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The directory or `current` is gone: begin anew instead.
@@ -196,7 +198,7 @@ impl Log {
             if let Some(mode) = self.habits.rotated_mode {
                 let _ = files.current.set_permissions(Permissions::from_mode(mode));
             }
-            let (files, rotated) = dir::renew(&self.path, self.habits, files)?;
+            let (files, rotated) = dir::renew(&at, self.habits, files)?;
             trip::at("file-begun");
             self.found(files.id(), 0);
             self.files = Some(files);
@@ -205,7 +207,7 @@ impl Log {
         }
         olds.push(old);
         self.last = olds.iter().max().copied();
-        self.clean_up(&olds);
+        self.clean_up(&at, &olds);
         if kind == Kind::Unprocessed {
             self.process(old, now);
         }
@@ -214,11 +216,11 @@ impl Log {
 
     /// Deletes what a rotation makes superfluous. What can't be deleted now is tried at the next
     /// one: no reason to stop logging.
-    fn clean_up(&self, olds: &[Old]) {
+    fn clean_up(&self, at: &Reached, olds: &[Old]) {
         let unfinished = olds.iter().filter(|old| old.kind == Kind::Unfinished);
         let beyond = surplus(olds, self.settings().keep, self.habits.surplus, None);
         for old in unfinished.chain(&beyond) {
-            if fs::remove_file(self.path.join(old.name())).is_ok() && old.kind != Kind::Unfinished {
+            if fs::remove_file(at.path().join(old.name())).is_ok() && old.kind != Kind::Unfinished {
                 self.tell(&Note::Deleted(*old));
             }
         }

@@ -449,6 +449,56 @@ fn a_processor_ends_with_its_log_and_what_it_has_started_too() {
 }
 
 #[test]
+fn a_command_that_another_user_may_have_written_is_not_started() {
+    use std::os::unix::fs::PermissionsExt;
+    let config = "!touch obeyed; cat\npx \n";
+    for (file, directory) in [(0o666, 0o700), (0o644, 0o777)] {
+        let mut bench = Bench::with(settings(8), config);
+        let path = bench.place.path().to_owned();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        mode(&path.join("config"), file);
+        mode(&path, directory);
+        bench.take("one\ntwo\n");
+        assert!(bench.log.processor().is_none());
+        assert_eq!(bench.olds(), ["x one\n"], "the rest counts");
+        assert!(!path.join("obeyed").exists());
+        let words = bench.log.processor_words().expect("words");
+        assert!(words.contains("is not started"), "{words}");
+        mode(&path.join("config"), 0o644);
+        mode(&path, 0o700);
+        bench.log.reload();
+        assert_eq!(bench.log.processor_words(), None);
+        bench.take("three\n");
+        let_processor_end(&mut bench);
+        assert!(path.join("obeyed").exists());
+    }
+}
+
+#[test]
+fn a_log_is_not_led_elsewhere_by_a_link_of_another_user() {
+    use nix::fcntl::{AT_FDCWD, AtFlags};
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (link, cron) = (place.path().join("log"), place.path().join("cron.d"));
+    fs::create_dir(&cron).unwrap();
+    std::os::unix::fs::symlink(&cron, &link).unwrap();
+    let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+    nix::unistd::fchownat(AT_FDCWD, &link, Some(65534.into()), None, flags).unwrap();
+    let mut bench = Bench::with(settings(0), "");
+    bench.log = Log::new(&link, settings(0), &SCRIBE);
+    assert_eq!(bench.take("* * * * * root id\n"), Flow::Stuck);
+    let halt = bench.log.trouble().expect("trouble");
+    assert!(halt.is_for_good());
+    let words = halt.words(&link);
+    assert!(words.contains("a link on the way is not root's"), "{words}");
+    assert_eq!(fs::read_dir(&cron).unwrap().count(), 0);
+}
+
+#[test]
 fn what_a_lost_processor_left_is_processed() {
     let mut bench = Bench::with(settings(0), "!tr a-z A-Z\n");
     let old = Old {

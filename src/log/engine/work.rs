@@ -154,8 +154,16 @@ impl Log {
         work.running.as_ref().map(Processor::old)
     }
 
-    /// For people: that the processor fails, while that goes on.
+    /// For people: that the processor fails, while that goes on, or that there can be none.
     pub fn processor_words(&self) -> Option<String> {
+        if let Some(uid) = self.settings().distrusted() {
+            let path = self.path.display();
+            return Some(format!(
+                "the processor in {path}/config is not started: {path} or that file may be written \
+                 by others than root and ourselves (it is user id {uid}'s); have both owned by root, \
+                 and writable by nobody else"
+            ));
+        }
         let work = self.work.as_ref()?;
         let failure = work.failure.as_deref()?;
         let (path, file) = (self.path.display(), work.old.with(Kind::Unprocessed).name());

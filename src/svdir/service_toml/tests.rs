@@ -355,6 +355,18 @@ fn mistakes_have_line_column_and_a_way_out() {
             "service.toml:1:12: log.size has no good value; write \"1M\"",
         ),
         (
+            "log.dir = 'log'",
+            "service.toml:1:11: log.dir can't be in log/, which makes a log service of it",
+        ),
+        (
+            "log.dir = './x/../log/main'",
+            "service.toml:1:11: log.dir can't be in log/, which makes a log service of it",
+        ),
+        (
+            "log.dir = 'supervise/log'",
+            "service.toml:1:11: log.dir can't be in supervise/, which is the supervisor's",
+        ),
+        (
             "log.keep = 0",
             "service.toml:1:12: log.keep must be from 1 to",
         ),
