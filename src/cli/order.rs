@@ -18,6 +18,9 @@ use std::time::Duration;
 const LIKENESS_MIN: f64 = 0.6;
 /// Supervisors that may end under one command before it is given up.
 const ATTEMPTS_MAX: u32 = 5;
+/// The trouble of a `why` that asks for the log lines of too many at once, and how many are not.
+const TOO_MANY: &str = "too-many";
+const PART: usize = 64;
 
 #[derive(Clone)]
 pub struct Order {
@@ -166,7 +169,11 @@ fn ask(order: &Order, path: &Path) -> Result<(Client, Response), Broken> {
     loop {
         attempts += 1;
         let answered = Client::connect(path).and_then(|mut client| {
-            let response = client.ask(order.request())?;
+            let mut response = client.ask(order.request())?;
+            let trouble = response.error.as_ref();
+            if trouble.is_some_and(|trouble| trouble.code == TOO_MANY) {
+                response = ask_in_parts(order, &mut client)?;
+            }
             Ok((client, response))
         });
         match answered {
@@ -175,6 +182,28 @@ fn ask(order: &Order, path: &Path) -> Result<(Client, Response), Broken> {
             other => return other,
         }
     }
+}
+
+/// The log lines of very many services, by names.
+fn ask_in_parts(order: &Order, client: &mut Client) -> Result<Response, Broken> {
+    let list = Request {
+        verb: Verb::List,
+        ..order.request()
+    };
+    let mut whole = client.ask(list)?;
+    let names = whole.services.drain(..).map(|service| service.name);
+    let names: Vec<String> = names.collect();
+    for names in names.chunks(PART) {
+        let part = client.ask(Request {
+            names: names.to_vec(),
+            ..order.request()
+        })?;
+        whole.ok &= part.ok;
+        whole.services.extend(part.services);
+        // One that has gone in the meantime: what was answered before is told.
+        whole.error = whole.error.or(part.error);
+    }
+    Ok(whole)
 }
 
 /// How the services stand by now, when it can't be known what became of a command. False when the

@@ -21,7 +21,7 @@ const NEAR_BYTES: usize = NEAR * 4;
 /// Lines of log in `why`.
 const LINES: u32 = 10;
 const LINES_MAX: u32 = 200;
-/// Services asked for with one `why`.
+/// Services whose log lines are asked for with one `why`.
 const WHY_MAX: usize = 64;
 /// How long a stalled disk can hold up a request.
 const LOOK_PATIENCE: Duration = Duration::from_millis(200);
@@ -500,9 +500,16 @@ impl Supervisor {
         self.answer(pending.ask, ok, services, ids);
     }
 
-    fn ask_why(&mut self, ask: Ask, mut ids: Vec<ServiceId>) {
-        ids.truncate(WHY_MAX);
+    fn ask_why(&mut self, ask: Ask, ids: Vec<ServiceId>) {
         let lines = ask.request.lines.unwrap_or(LINES).min(LINES_MAX);
+        if lines > 0 && ids.len() > WHY_MAX {
+            let message = format!(
+                "the log lines of {} services are too many for one answer; ask for at most {WHY_MAX} \
+                 at once, or for 0 lines",
+                ids.len()
+            );
+            return refuse(&ask, "too-many", message);
+        }
         let number = self.desk.next();
         let mut services = Vec::new();
         let mut tails = BTreeMap::new();
@@ -513,13 +520,13 @@ impl Supervisor {
                 shown.living_on = show::leftovers(&living_on);
                 if let Some(told) = self.why(id, &living_on) {
                     shown.why = Some(told.why);
-                    if_silent = told.if_silent;
+                    if_silent = told.if_silent.filter(|_| lines > 0);
                 }
             }
             services.push((id, Some(Answered { shown, if_silent })));
             let token = self.desk.next();
             let scribed = self.places.get(&id).is_some_and(|place| place.scribed);
-            if scribed && self.pen.is_connected() {
+            if lines > 0 && scribed && self.pen.is_connected() {
                 let current = self.fleet.view(id).is_some_and(|view| match view.phase {
                     Phase::Up | Phase::Stopping => true,
                     Phase::Down

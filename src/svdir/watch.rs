@@ -3,7 +3,7 @@
 //! One instance for all. What a service writes into its own directory wakes us only to find that
 //! the name is none of ours, unless the service is broken by something that may be there; what we
 //! make in `supervise/` is not told, that somebody removes it is. Links are followed the whole way: a
-//! link on the path that is set anew is told too, and so is a change of what `run` or `service.toml`
+//! link on the path that is set anew is told too, and so is a change of what a file of the definition
 //! links to.
 //!
 //! inotify does not see changes made on another machine or behind a FUSE daemon ([`reliable`]).
@@ -45,7 +45,7 @@ const SERVICE_NAMES: [&str; 7] = [
 const LOG_NAMES: [&str; 3] = ["run", "down", "service.toml"];
 
 /// Those that may well be links to a file that many services share.
-const LINKED_NAMES: [&str; 2] = ["run", "service.toml"];
+const LINKED_NAMES: [&str; 4] = ["run", "finish", "check", "service.toml"];
 
 /// What came just before a directory was heeded, and after what it is heeded for has failed, is told
 /// as well: nobody can say which was first.

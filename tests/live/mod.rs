@@ -11,6 +11,7 @@ mod faults;
 mod keeperless;
 mod lifelines;
 mod logging;
+mod many;
 mod memory;
 mod names;
 mod points;
