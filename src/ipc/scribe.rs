@@ -22,7 +22,8 @@ pub enum ToScribe {
     Detach { id: u32 },
     /// What comes from here on belongs to a new run.
     RunStarts { id: u32 },
-    /// The run has ended: read the pipe dry, end an unfinished last line with a newline.
+    /// The run has ended, or its finish script: read the pipe dry, end an unfinished last line with a
+    /// newline. Answered by `Ended`.
     RunEnded { id: u32 },
     /// The last `lines` lines of the run that ended last, or of the one that is under way when
     /// `current`. Answered by `Tail` with the same token.
@@ -74,6 +75,8 @@ pub enum FromScribe {
     },
     /// ... and is again.
     Mended { id: u32 },
+    /// What was written before that `RunEnded` has been read, or waits for a log that is in trouble.
+    Ended { id: u32 },
     /// Nothing of this log is left that would have to be written.
     Detached { id: u32 },
     /// The answer to `StillThere`.

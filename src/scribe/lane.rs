@@ -256,7 +256,11 @@ impl Lane {
                 }
             }
             Job::RunStarts { id } => self.with(id, Slot::run_starts),
-            Job::RunEnded { id } => self.with(id, Slot::run_ended),
+            Job::RunEnded { id } => {
+                self.with(id, Slot::run_ended);
+                let ended = FromScribe::Ended { id };
+                self.tools.reports.send(Report::Tell(ended));
+            }
             Job::Tail {
                 token,
                 id,

@@ -27,9 +27,11 @@ impl Outbox {
                 self.states.remove(&id);
                 self.detached.insert(id);
             }
+            // Who does not read does not wait for it either.
+            FromScribe::Ended { .. } if self.answers.len() >= ANSWERS_MAX / 2 => {}
             // Asked again and again by one who does not read: one answer is enough.
             FromScribe::Here if self.answers.contains(&FromScribe::Here) => {}
-            answer @ (FromScribe::Tail { .. } | FromScribe::Here) => {
+            answer @ (FromScribe::Tail { .. } | FromScribe::Here | FromScribe::Ended { .. }) => {
                 if self.answers.len() >= ANSWERS_MAX {
                     self.answers.pop_front();
                 }

@@ -93,6 +93,7 @@ impl Supervisor {
                 } if of == token => return lines,
                 FromScribe::Tail { .. }
                 | FromScribe::Here
+                | FromScribe::Ended { .. }
                 | FromScribe::Detached { .. }
                 | FromScribe::Trouble { .. }
                 | FromScribe::Mended { .. } => {}

@@ -8,7 +8,6 @@ use super::vocab::{
 };
 use super::watched::Woken;
 use super::{Supervisor, cgroups, quarantine};
-use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{
     FromKeeper, Held, Key, ROLES, SCRIBE, SCRIBE_SLOTS, SLOT_LOCK, SLOT_PIPE, STATUS_UNSEEN,
     Standing, ToKeeper,
@@ -250,8 +249,8 @@ impl Supervisor {
         let Some(role) = role_of(key.role) else {
             return;
         };
+        self.output_ends(id, role);
         if role == Role::Run {
-            self.pen.send_soon(ToScribe::RunEnded { id: key.id });
             let oom = self.oom_verdict(id, exit);
             self.afterwards.was_killed(id, oom.is_none());
             if let Some(place) = self.places.get_mut(&id) {
@@ -285,6 +284,7 @@ impl Supervisor {
             (place.oom, place.oom_near) = (None, false);
             place.ended = clock::ticks_from_boot();
         }
+        self.output_ends(id, role);
         self.leave_session(id, role, pid);
         self.final_event(id, Event::Vanished { role }, key, pid);
     }

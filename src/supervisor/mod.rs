@@ -15,6 +15,7 @@ mod diagnostics;
 mod directories;
 mod disk;
 mod door;
+mod ends;
 mod farewell;
 pub mod fitness;
 mod hear;
@@ -52,6 +53,7 @@ use capacity::Capacity;
 use cgroups::Cgroups;
 use disk::{Disk, Job};
 use door::{Ask, DoorError, Opened};
+use ends::Ends;
 use farewell::Stage;
 use keeperless::Bereft;
 use link::KeeperLink;
@@ -304,6 +306,7 @@ struct Supervisor {
     queue: VecDeque<(ServiceId, Event)>,
     sweeps: Vec<(ServiceId, Signal)>,
     afterwards: Afterwards,
+    ends: Ends,
     dirty: Vec<ServiceId>,
     /// Services whose directory is to be opened, and those for which that is under way.
     to_adopt: VecDeque<ServiceId>,
@@ -359,6 +362,7 @@ impl Supervisor {
             queue: VecDeque::new(),
             sweeps: Vec::new(),
             afterwards: Afterwards::default(),
+            ends: Ends::default(),
             dirty: Vec::new(),
             to_adopt: VecDeque::new(),
             adopting: BTreeSet::new(),
@@ -428,6 +432,7 @@ impl Supervisor {
         for message in self.pen.receive() {
             self.scribe_says(message);
         }
+        self.start_overdue();
         let most = if self.booked { PER_TURN } else { 0 };
         for _ in 0..most {
             match self.disk.news.try_recv() {
@@ -515,6 +520,7 @@ impl Supervisor {
             self.calm_due(),
             self.names_due(),
             self.afterwards.deadline(),
+            self.ends.deadline(),
         ];
         all.into_iter().flatten().min()
     }

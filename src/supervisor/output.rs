@@ -161,6 +161,7 @@ impl Supervisor {
                 }
             }
             FromScribe::Here => self.pen.answered(self.now()),
+            FromScribe::Ended { id } => self.output_has_ended(ServiceId(id)),
             FromScribe::Mended { id } => {
                 if let Some(place) = self.places.get_mut(&ServiceId(id)) {
                     tracing::info!(service = &*place.name, "log: no trouble any more");
@@ -206,6 +207,7 @@ impl Supervisor {
         self.pen.gone(self.now());
         self.fetching.clear();
         self.to_attach = self.pen.attached.keys().map(|id| ServiceId(*id)).collect();
+        self.start_all_parked();
     }
 }
 

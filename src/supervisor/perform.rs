@@ -55,6 +55,7 @@ impl Supervisor {
             Action::Forget => {
                 self.say_notices();
                 self.afterwards.forget(id);
+                self.ends.forget(id);
                 self.forget(id);
             }
             Action::EndAll { code } => self.end_all(id, code),
@@ -65,6 +66,9 @@ impl Supervisor {
         let role = program.role();
         if self.bereft.is_some() {
             return self.cannot_start_any(id, role);
+        }
+        if self.ends.park(id, program, self.now()) {
+            return;
         }
         let Some(mut spec) = self.fleet.spec(id).cloned() else {
             return;

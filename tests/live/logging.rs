@@ -47,6 +47,44 @@ fn the_last_words_of_a_process_that_lives_for_a_moment_are_there_without_newline
     }
 }
 
+/// However busy the scribe is: here it does nothing until the next start waits for it.
+#[test]
+fn the_last_words_of_a_run_and_the_first_of_the_next_are_two_lines() {
+    let world = World::new();
+    let go = world.path("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let run = format!(
+        "#!/bin/sh\necho first; read x <{}; printf last\n",
+        go.display()
+    );
+    let toml = "[restart]\ndelay = \"100ms\"\nmax = \"100ms\"\n";
+    world.service("web", &[("run", &run), ("service.toml", toml)]);
+    let scribe = world.part("outlast-scribe");
+    let waited = (0..50).any(|_| {
+        let pid = world.until_up("web");
+        // It waits for the word to go, and what it has said is read.
+        eventually("it is read", || {
+            (world.lines("web").last()? == "first").then_some(())
+        });
+        kill(scribe, Signal::SIGSTOP);
+        fs::write(&go, "go\n").expect("gone");
+        let next = world.until("web", "started again, or about to be", |web| {
+            web.state == State::Starting || web.pid.is_some_and(|now| now != pid)
+        });
+        // A start that waits for nobody takes no time.
+        let waits =
+            next.pid.is_none() && (0..50).all(|_| world.show("web").state == State::Starting);
+        kill(scribe, Signal::SIGCONT);
+        waits
+    });
+    assert!(waited, "nothing waits for the scribe");
+    eventually("the first words of the next run", || {
+        let lines = world.lines("web");
+        let (first, last) = (lines.len().checked_sub(1)?, lines.len().checked_sub(2)?);
+        (lines[last] == "last" && lines[first] == "first").then_some(())
+    });
+}
+
 #[test]
 fn a_log_service_reads_through_a_pipe_that_survives_both() {
     let world = World::new();
