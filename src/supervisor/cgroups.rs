@@ -54,6 +54,14 @@ impl Cgroups {
         }
     }
 
+    /// One that a predecessor under another keeper has made, once nobody is in it.
+    pub fn leave_to_nobody(&self, group: &Path) {
+        if let Some(base) = group.parent().filter(|base| **base != *self.base) {
+            remove(group);
+            let _ = fs::remove_dir(base);
+        }
+    }
+
     /// Switches a controller on for our groups. Without it the setting's file is not there, and that
     /// is what the start fails with.
     fn hand_down(&self, service: &str, controller: &str) {

@@ -6,6 +6,7 @@ use super::watched::Woken;
 use super::{Supervisor, words};
 use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{Ending, Key, SCRIBE, ToKeeper};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// What daemons that left their session get between TERM and KILL at the very end.
@@ -267,7 +268,10 @@ impl Supervisor {
 
     /// Nothing that hangs below us outlives us.
     fn sweep_all(&mut self, round: u32, signal: Signal) {
-        let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+        let mut strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+        let known: HashSet<i32> = strays.iter().map(|stray| stray.pid).collect();
+        let abroad = self.still_abroad().into_iter();
+        strays.extend(abroad.filter(|it| !known.contains(&it.pid)));
         let pinned: Vec<Pinned> = strays.iter().filter_map(Pinned::pin).collect();
         let named: Vec<_> = pinned.iter().map(|pin| pin.leftover.clone()).collect();
         let now = self.now();

@@ -126,6 +126,7 @@ impl Supervisor {
         place.locked = slots & (1 << SLOT_LOCK) != 0;
         place.pipe = blob.pipe;
         place.foreign = blob.foreign;
+        place.is_in(blob.cgroup);
         place.restored = true;
         place.reread = true;
         place.broken = blob.broken;
@@ -143,6 +144,7 @@ impl Supervisor {
             }
         }
         self.places.insert(service, Box::new(place));
+        self.note_abroad(service);
         let now = self.now();
         let outs = self
             .fleet
@@ -466,6 +468,7 @@ pub mod tests {
             escaped: Vec::new(),
             foreign: false,
             starts: Vec::new(),
+            cgroup: None,
             face: Face {
                 description: Some("a shop".into()),
                 ..Face::default()

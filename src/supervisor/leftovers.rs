@@ -8,7 +8,7 @@
 use super::vocab::{Leftover, Pid};
 use crate::os::pidfd::PidFd;
 use procfs::process::{Process, Stat};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -31,6 +31,13 @@ pub struct Stray {
 
 /// Set in the environment of a run whose scope is `tree` when there is no cgroup to hold it.
 pub const MARK: &str = "OUTLAST_SERVICE";
+/// ... and beside it which directory that service has: there may be another one of that name elsewhere.
+pub const HOME: &str = "OUTLAST_DIRECTORY";
+
+/// A directory by device and inode, as [`HOME`] has it.
+pub fn home((dev, ino): (u64, u64)) -> String {
+    format!("{dev}:{ino}")
+}
 
 impl Stray {
     pub fn leftover(&self) -> Leftover {
@@ -43,10 +50,23 @@ impl Stray {
     /// Whether its environment says that it came from this service. A process may have changed
     /// that; it is the last resort.
     pub fn marked(&self, service: &str) -> bool {
-        std::fs::read(format!("/proc/{}/environ", self.pid)).is_ok_and(|environment| {
+        self.has_all(&[format!("{MARK}={service}")])
+    }
+
+    /// The same of one that hangs below nobody of ours.
+    pub fn marked_from(&self, service: &str, directory: (u64, u64)) -> bool {
+        let of = home(directory);
+        self.has_all(&[format!("{MARK}={service}"), format!("{HOME}={of}")])
+    }
+
+    fn has_all(&self, wanted: &[String]) -> bool {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.pid));
+        let environment = environment.unwrap_or_default();
+        let mut wanted = wanted.iter();
+        wanted.all(|one| {
             environment
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == format!("{MARK}={service}").as_bytes())
+                .split(|it| *it == 0)
+                .any(|it| it == one.as_bytes())
         })
     }
 }
@@ -68,23 +88,38 @@ pub fn strays(keeper: i32, booked: &HashSet<i32>) -> Vec<Stray> {
     found
 }
 
-/// All living processes in these sessions, wherever they hang, that are neither in `booked` nor below
-/// one of those. A session whose leader lives and is none of ours has been made anew by a stranger: its
-/// number is free only when nobody of the old one is left.
-pub fn in_sessions(sessions: &HashSet<i32>, booked: &HashSet<i32>) -> Vec<Stray> {
+/// All living processes of this machine but those in `booked`, those below or in the session of one of
+/// these, and those that we hang below.
+pub fn anywhere(booked: &HashSet<i32>) -> Vec<Stray> {
     let Ok(all) = procfs::process::all_processes() else {
         return Vec::new();
     };
-    let all: Vec<Stray> = all.flatten().filter_map(|it| look_at(it.pid)).collect();
-    let anew: HashSet<i32> = all
-        .iter()
-        .filter(|stray| stray.pid == stray.session && !booked.contains(&stray.pid))
-        .map(|stray| stray.session)
-        .collect();
-    all.into_iter()
-        .filter(|stray| sessions.contains(&stray.session) && !anew.contains(&stray.session))
-        .filter(|stray| !booked.contains(&stray.pid) && !booked.contains(&stray.session))
-        .collect()
+    let mut all: Vec<Stray> = all.flatten().filter_map(|it| look_at(it.pid)).collect();
+    let parents: HashMap<i32, i32> = all.iter().map(|it| (it.pid, it.parent)).collect();
+    let mut above = HashSet::from([nix::unistd::getppid().as_raw()]);
+    while let Some(parent) = above.iter().find_map(|it| {
+        let parent = parents.get(it)?;
+        (!above.contains(parent)).then_some(*parent)
+    }) {
+        above.insert(parent);
+    }
+    let is_booked = |stray: &Stray| {
+        let mut at = stray.pid;
+        // A number that was reused while we looked could make a ring.
+        for _ in 0..parents.len() {
+            if booked.contains(&at) {
+                return true;
+            }
+            match parents.get(&at) {
+                Some(parent) => at = *parent,
+                None => return false,
+            }
+        }
+        true
+    };
+    all.retain(|it| !above.contains(&it.pid) && !above.contains(&it.session));
+    all.retain(|it| !booked.contains(&it.session) && !is_booked(it));
+    all
 }
 
 /// Everything below one process, itself not included.
@@ -137,6 +172,11 @@ fn children_by_search(parent: i32) -> Vec<i32> {
 
 fn stat(pid: i32) -> Option<Stat> {
     Process::new(pid).ok()?.stat().ok()
+}
+
+/// And is no zombie.
+pub fn lives(pid: i32) -> bool {
+    look_at(pid).is_some()
 }
 
 /// None for a process that has ended or is a zombie: its parent has only to reap it.

@@ -6,6 +6,7 @@
 //! the keeper's book and the service directories. Called by `main` as `outlast-super`, started by
 //! the keeper.
 
+mod abroad;
 mod afterwards;
 mod awaited;
 mod background;
@@ -48,6 +49,7 @@ use crate::machine::fleet::{Fleet, Out};
 use crate::machine::vocab::{self, Event, ServiceId, Signal, Tick};
 use crate::os::pidfd::PidFd;
 use crate::os::{self, clock, fds};
+use abroad::Abroad;
 use afterwards::Afterwards;
 use capacity::Capacity;
 use cgroups::Cgroups;
@@ -307,6 +309,7 @@ struct Supervisor {
     sweeps: Vec<(ServiceId, Signal)>,
     afterwards: Afterwards,
     ends: Ends,
+    abroad: Abroad,
     dirty: Vec<ServiceId>,
     /// Services whose directory is to be opened, and those for which that is under way.
     to_adopt: VecDeque<ServiceId>,
@@ -363,6 +366,7 @@ impl Supervisor {
             sweeps: Vec::new(),
             afterwards: Afterwards::default(),
             ends: Ends::default(),
+            abroad: Abroad::default(),
             dirty: Vec::new(),
             to_adopt: VecDeque::new(),
             adopting: BTreeSet::new(),

@@ -86,6 +86,9 @@ impl Supervisor {
         if spec.stop.scope == Scope::Tree && group.is_none() {
             let mark = (leftovers::MARK.to_owned(), place.name.to_string());
             spec.identity.env.extend([mark]);
+            let home = place.inode.map(leftovers::home);
+            let home = home.map(|home| (leftovers::HOME.to_owned(), home));
+            spec.identity.env.extend(home);
         }
         let plan = match role {
             Role::Run => plan::plan(&spec, group.as_deref(), &place.dir.to_string_lossy()),
@@ -164,7 +167,11 @@ impl Supervisor {
         let place = self.places.get_mut(&id)?;
         let controllers = settings.keys().filter_map(|file| file.split('.').next());
         let controllers = controllers.collect();
-        place.cgroup = self.cgroups.as_ref()?.make(&place.name, &controllers);
+        let cgroups = self.cgroups.as_ref()?;
+        if let Some(old) = place.cgroup.take() {
+            cgroups.leave_to_nobody(&old);
+        }
+        place.cgroup = cgroups.make(&place.name, &controllers);
         let group = place.cgroup.as_deref()?;
         place.oom_before = cgroups::oom_kills(group).unwrap_or(0);
         Some(group.to_string_lossy().into_owned())
@@ -220,6 +227,9 @@ impl Supervisor {
         }
         if let Some(group) = &place.cgroup {
             cgroups::remove(group);
+            if let Some(cgroups) = &self.cgroups {
+                cgroups.leave_to_nobody(group);
+            }
         }
         self.writes_out(id.0);
         let name = place.name.strip_suffix("/log").unwrap_or(&place.name);

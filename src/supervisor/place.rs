@@ -1,5 +1,6 @@
 //! What the supervisor keeps beside the machine for each service: descriptors, processes, words.
 
+use super::cgroups;
 use super::leftovers::Pinned;
 use super::quarantine::Suspicion;
 use super::show::wall;
@@ -191,6 +192,13 @@ impl Place {
         if let Some(place) = self.started.get_mut(usize::from(number)) {
             *place = started;
         }
+    }
+
+    /// A predecessor had put it into this control group.
+    pub fn is_in(&mut self, group: Option<PathBuf>) {
+        self.cgroup = group.filter(|group| group.is_dir());
+        let kills = self.cgroup.as_deref().and_then(cgroups::oom_kills);
+        self.oom_before = kills.unwrap_or(0);
     }
 
     /// A process of it has begun in a session of its own.

@@ -9,6 +9,7 @@ use crate::machine::snapshot::Snapshot;
 use crate::os::kill_point;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the keeper stores for a service, besides its processes: enough to go on from.
@@ -48,6 +49,9 @@ pub struct Blob {
     /// look up each of them.
     #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<(u8, i32, u64)>,
+    /// The control group that its run is in.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     #[serde(rename = "v", default, skip_serializing_if = "Face::is_plain")]
     pub face: Face,
     #[serde(rename = "z")]
@@ -63,7 +67,11 @@ impl Blob {
             if bytes.len() <= BLOB_BYTES_MAX {
                 return Some(bytes);
             }
-            if self.face.description.take().is_some() || self.face.log_dir.take().is_some() {
+            let face = &mut self.face;
+            if face.description.take().is_some()
+                || face.log_dir.take().is_some()
+                || self.cgroup.take().is_some()
+            {
                 continue;
             }
             let dropped = self.sessions.len().div_ceil(2);
@@ -125,6 +133,7 @@ impl Supervisor {
             since: place.since,
             ended: place.ended,
             starts: place.starts(),
+            cgroup: place.cgroup.clone(),
             face,
             snapshot,
         };
@@ -245,6 +254,7 @@ mod tests {
             since: Some((most, most)),
             ended: most,
             starts: (0..4).map(|role| (role, i32::MAX, most)).collect(),
+            cgroup: Some(PathBuf::from("g".repeat(4_096))),
             face: Face {
                 description: Some("d".repeat(100_000)),
                 down: true,

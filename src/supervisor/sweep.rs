@@ -4,7 +4,7 @@ use super::leftovers::{self, Pinned, Stray};
 use super::place::Place;
 use super::vocab::{Event, Exit, Leftover, Role, ServiceId, Signal};
 use super::watched::Woken;
-use super::{Supervisor, cgroups, words};
+use super::{Supervisor, abroad, cgroups, words};
 use crate::machine::spec::Scope;
 use crate::os::pidfd::is_number_in_use;
 use std::collections::HashSet;
@@ -29,15 +29,15 @@ impl Supervisor {
     fn strays(&self, sweeps: &[(ServiceId, Signal)]) -> Vec<Stray> {
         let booked = self.booked_pids();
         let mut strays = leftovers::strays(self.keeper_pid, &booked);
-        let foreign: HashSet<i32> = sweeps
+        let mut foreign = sweeps
             .iter()
-            .filter_map(|(id, _)| self.places.get(id))
-            .filter(|place| place.foreign)
-            .flat_map(|place| place.sessions.iter().copied())
-            .collect();
-        if !foreign.is_empty() {
+            .filter_map(|(id, _)| Some((self.places.get(id)?, self.fleet.view(*id)?.scope)))
+            .filter(|(place, _)| place.foreign)
+            .peekable();
+        if foreign.peek().is_some() {
             let known: HashSet<i32> = strays.iter().map(|stray| stray.pid).collect();
-            let others = leftovers::in_sessions(&foreign, &booked);
+            let all = leftovers::anywhere(&booked);
+            let others = abroad::of_places(&all, foreign);
             strays.extend(others.into_iter().filter(|it| !known.contains(&it.pid)));
         }
         strays
@@ -174,19 +174,24 @@ impl Supervisor {
 
     /// For the scope `tree` without a cgroup: who hangs below the process while it still lives.
     pub fn remember_tree(&mut self, id: ServiceId) {
-        let scope = self
-            .fleet
-            .spec(id)
-            .map_or(Scope::Process, |spec| spec.stop.scope);
+        let scope = self.fleet.view(id).map(|view| view.scope);
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
         let [Some(pid), ..] = place.alive else {
             return;
         };
-        if scope == Scope::Tree && place.cgroup.is_none() {
-            for stray in leftovers::below(pid) {
-                place.take_in(&stray);
+        let tree = scope == Some(Scope::Tree) && place.cgroup.is_none();
+        if !tree && !place.foreign {
+            return;
+        }
+        let below = leftovers::below(pid);
+        if place.foreign {
+            self.abroad.note(&below);
+        }
+        if tree {
+            for stray in &below {
+                place.take_in(stray);
             }
         }
     }

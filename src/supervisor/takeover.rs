@@ -28,6 +28,7 @@ impl Supervisor {
         place.sessions.clone_from(&left.sessions);
         place.foreign = !left.sessions.is_empty();
         place.ended = left.ended;
+        place.is_in(left.cgroup);
         let snapshot = serde_json::from_str::<Snapshot>(&left.state).ok();
         if snapshot.is_none() && left.run.is_none() {
             // Nothing was ever started, or what it is can't be known.
@@ -64,6 +65,7 @@ impl Supervisor {
             ));
         }
         let name = place.name.clone();
+        self.note_abroad(id);
         self.take_pipe(id, left.pipe);
         for line in lines {
             match runit {
@@ -126,6 +128,7 @@ impl Supervisor {
             pipe: place.pipe,
             sessions: place.sessions.clone(),
             ended: place.ended,
+            cgroup: place.cgroup.clone(),
             scribe: self.pen.identity.filter(|_| place.scribed),
             state,
         }))

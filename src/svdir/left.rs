@@ -45,6 +45,9 @@ pub struct Living {
     /// The scribe that reads the pipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scribe: Option<Identity>,
+    /// The control group that its run is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// The machine's snapshot; empty before there was one.
     pub state: String,
 }
@@ -87,6 +90,7 @@ pub struct Left {
     pub ended: u64,
     /// The scribe that still reads the pipe.
     pub scribe: Option<(i32, PidFd)>,
+    pub cgroup: Option<PathBuf>,
     pub state: String,
 }
 
@@ -240,6 +244,7 @@ pub fn read(dir: &Path) -> Option<Left> {
         sessions: Vec::new(),
         ended: living.ended,
         scribe: None,
+        cgroup: living.cgroup,
         state: living.state,
     })
 }
@@ -290,6 +295,7 @@ pub fn look(
         sessions,
         ended: living.ended,
         scribe: pin(living.scribe),
+        cgroup: living.cgroup,
         state: living.state,
     })
 }

@@ -1,5 +1,6 @@
 //! The real binary with real processes, sockets, signals and files.
 
+mod abroad;
 mod applets;
 mod aside;
 mod chaos;
