@@ -111,6 +111,21 @@ impl Book {
         })
     }
 
+    /// All that may live.
+    pub fn living(&self) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (id, entry) in &self.entries {
+            for (role, process) in (0u8..).zip(&entry.processes) {
+                if let Some(process) = process
+                    && standing(process) != Standing::Ended
+                {
+                    keys.push(Key { id: *id, role });
+                }
+            }
+        }
+        keys
+    }
+
     pub fn slot(&self, id: u32, slot: u8) -> Option<BorrowedFd<'_>> {
         let slot = self.entries.get(&id)?.slots.get(usize::from(slot))?;
         slot.as_ref().map(AsFd::as_fd)

@@ -9,6 +9,7 @@
 //! thread, no async runtime, because it forks. Called by `main` as `outlast-keeper`; talks to the
 //! supervisor only, by `ipc::wire`.
 
+mod alone;
 mod berths;
 mod book;
 mod deputy;
@@ -18,11 +19,13 @@ mod source;
 mod spawn;
 pub mod stages;
 mod upgrade;
+mod voice;
 
 use crate::ipc::wire::ledger::Outcome;
 use crate::ipc::wire::{Ending, FromKeeper, Key, RECORD_BYTES_MAX, SCRIBE, ToKeeper, VERSION};
 use crate::os::vigil::{Verdict, Vigil};
 use crate::os::{clock, fds, kill_point};
+use alone::Alone;
 use berths::{Berths, NUMBERS_BELOW, PLACED_BELOW};
 use book::Book;
 use deputy::{Deputy, Owed};
@@ -41,9 +44,10 @@ use spawn::Workshop;
 use stages::{SIGPWR, Stages};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use upgrade::{Left, Next, Trial};
+use voice::{say, write_line};
 
 /// Descriptors that we want to be allowed: 3 a service for 10,000 services, and some to spare.
 const NOFILE_WANTED: u64 = 40_000;
@@ -139,6 +143,7 @@ struct Keeper {
     sweep_due: bool,
     /// All services are being stopped for good.
     ending: Option<Ending>,
+    alone: Alone,
     /// How we came to be, and whether the front, if there was one, has ended.
     birth: Birth,
     front_gone: bool,
@@ -218,6 +223,7 @@ impl Keeper {
             vigil: Vigil::default(),
             sweep_due: false,
             ending: None,
+            alone: Alone::default(),
             birth,
             front_gone: false,
             done: None,
@@ -260,6 +266,7 @@ impl Keeper {
                 self.vigil.started(now_ns);
             }
             self.judge(now_ns);
+            self.end_alone(now_ns);
             self.tell(now_ns);
             let count = match self.epoll.wait(&mut events, self.patience()) {
                 Ok(count) => count,
@@ -289,7 +296,8 @@ impl Keeper {
             .then(|| clock::monotonic_ns().saturating_add(CALM_NS));
         let trial = self.trial.as_ref().map(|trial| trial.until_ns);
         let stages = self.stages.as_ref().and_then(Stages::due_ns);
-        let all = [deputy, vigil, trial, stages, calm];
+        let alone = self.alone.due_ns(self.deputy.is_listening());
+        let all = [deputy, vigil, trial, stages, calm, alone];
         match all.into_iter().flatten().min() {
             Some(due_ns) => {
                 let left_ns = due_ns.saturating_sub(clock::monotonic_ns());
@@ -360,6 +368,7 @@ impl Keeper {
                 .and_then(|at| 1u64.checked_shl(at))
             {
                 self.untold_signals |= bit;
+                self.caught_alone(signal, clock::monotonic_ns());
             }
         }
     }
@@ -414,6 +423,7 @@ impl Keeper {
             if !asked {
                 self.fail_trial(Outcome::Ended);
                 self.supervisor_lost();
+                self.left_alone(clock::monotonic_ns());
             }
         }
     }
@@ -513,7 +523,10 @@ impl Keeper {
                         .adopt(key, pid, pidfd, &mut self.book, &self.epoll);
                 }
             }
-            ToKeeper::Ending(ending) => self.ending = Some(ending),
+            ToKeeper::Ending(ending) => {
+                self.ending = Some(ending);
+                self.alone.taken();
+            }
             // A machine is not ended by a supervisor that was not asked to end.
             ToKeeper::Done { .. } if self.stages.is_some() && self.ending.is_none() => {}
             ToKeeper::Done { code } => self.done = Some(code),
@@ -578,19 +591,5 @@ impl Keeper {
         }
         // What came before, the boot of a machine above all, comes once.
         crate::sys::let_go_of_program();
-    }
-}
-
-/// A line on stderr if it can be written without waiting; a blocked terminal must not stop us.
-fn say(line: &str) {
-    write_line(&format!("outlast-keeper: {line}\n"));
-}
-
-fn write_line(line: &str) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let stderr = io::stderr();
-    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut ready, PollTimeout::ZERO) == Ok(1) {
-        let _ = nix::unistd::write(&stderr, line.as_bytes());
     }
 }

@@ -2,6 +2,7 @@
 //! bytes there are over a real link. In tests and under a fuzzer only; reports what was wrong
 //! instead of panicking, as nothing in this room may.
 
+use super::alone::Alone;
 use super::berths::Berths;
 use super::deputy::Deputy;
 use super::source::Source;
@@ -45,6 +46,7 @@ impl Keeper {
             vigil: Vigil::default(),
             sweep_due: false,
             ending: None,
+            alone: Alone::default(),
             birth: Birth::Named,
             front_gone: false,
             done: None,

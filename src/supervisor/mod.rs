@@ -37,6 +37,7 @@ mod standing;
 mod story;
 mod sweep;
 mod takeover;
+mod threads;
 mod untold;
 mod upgrade;
 mod watched;
@@ -156,6 +157,10 @@ pub fn main(args: &[OsString]) -> u8 {
         eprintln!("outlast-super: only the keeper starts me; run: outlast supervise DIR");
         return 2;
     };
+    if let Err(error) = threads::can_be_made() {
+        eprintln!("outlast-super: {error}");
+        return 1;
+    }
     let _diagnostics = (!settings.manner.is_runit()).then(|| {
         let Settings {
             format, machine, ..

@@ -1,6 +1,7 @@
 //! The real binary with real processes, sockets, signals and files.
 
 mod abroad;
+mod alone;
 mod applets;
 mod aside;
 mod chaos;
