@@ -47,21 +47,34 @@ pub struct Options {
     pub names: bool,
 }
 
-/// Who is told of a log that can't be read; the others are shown all the same.
-pub type Unread<'a> = dyn FnMut(&Source, &io::Error) + 'a;
+/// What is to be said of a log beside its lines.
+pub enum Remark<'a> {
+    /// It can't be read; the others are shown all the same.
+    Unread(&'a io::Error),
+    /// Fewer lines are shown than wanted, since a processor has made something else of so many files.
+    Processed(usize),
+}
+
+/// Who is told.
+pub type Tell<'a> = dyn FnMut(&Source, Remark<'_>) + 'a;
 
 /// Shows the logs. Returns when all is shown or, following, when nobody reads any more.
 pub fn show(
     sources: &[Source],
     options: &Options,
     out: &mut dyn Write,
-    unread: &mut Unread<'_>,
+    tell: &mut Tell<'_>,
 ) -> io::Result<()> {
-    let mut show = Show::new(sources, options, unread);
+    let mut show = Show::new(sources, options, tell);
+    for reader in &show.readers {
+        if reader.cursor.left_out() > 0 {
+            tell(&reader.source, Remark::Processed(reader.cursor.left_out()));
+        }
+    }
     if show.readers.is_empty() {
         return Ok(());
     }
-    match show.run(out, unread) {
+    match show.run(out, tell) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
@@ -89,7 +102,7 @@ struct Show {
 }
 
 impl Show {
-    fn new(sources: &[Source], options: &Options, unread: &mut Unread<'_>) -> Show {
+    fn new(sources: &[Source], options: &Options, tell: &mut Tell<'_>) -> Show {
         let named = options.names || sources.len() > 1;
         let names = sources.iter().map(|source| source.name.chars().count());
         let width = names.max().unwrap_or(0).min(NAME_WIDTH_MAX);
@@ -105,7 +118,7 @@ impl Show {
             let cursor = match Cursor::at_last(&source.dir, lines) {
                 Ok(cursor) => cursor,
                 Err(error) => {
-                    unread(source, &error);
+                    tell(source, Remark::Unread(&error));
                     continue;
                 }
             };
@@ -135,24 +148,24 @@ impl Show {
         }
     }
 
-    fn run(&mut self, out: &mut dyn Write, unread: &mut Unread<'_>) -> io::Result<()> {
+    fn run(&mut self, out: &mut dyn Write, tell: &mut Tell<'_>) -> io::Result<()> {
         let all: Vec<usize> = (0..self.readers.len()).collect();
         if !self.options.follow {
-            self.show_new(&all, out, unread)?;
+            self.show_new(&all, out, tell)?;
             self.show_unfinished(out)?;
             return out.flush();
         }
         // The watch comes first, so that nothing falls between it and the reading.
         let dirs = self.readers.iter().map(|reader| reader.source.dir.clone());
         let mut watch = Watch::new(dirs.collect())?;
-        self.show_new(&all, out, unread)?;
+        self.show_new(&all, out, tell)?;
         loop {
             out.flush()?;
             let stdout = io::stdout();
             match watch.wait(Some(stdout.as_fd()))? {
                 Woken::Unread => return Ok(()),
                 Woken::News(news) => {
-                    self.show_new(&news.into_iter().collect::<Vec<_>>(), out, unread)?;
+                    self.show_new(&news.into_iter().collect::<Vec<_>>(), out, tell)?;
                 }
             }
         }
@@ -163,31 +176,27 @@ impl Show {
         &mut self,
         readers: &[usize],
         out: &mut dyn Write,
-        unread: &mut Unread<'_>,
+        tell: &mut Tell<'_>,
     ) -> io::Result<()> {
         let mut waiting = BinaryHeap::new();
         for index in readers {
-            waiting.extend(self.next_of(*index, unread));
+            waiting.extend(self.next_of(*index, tell));
         }
         while let Some(Reverse((_, index))) = waiting.pop() {
             self.show_next(index, out)?;
             // A long line is shown to its end before another log has its turn.
-            while self.open == Some(index) && self.readers[index].looks(unread) {
+            while self.open == Some(index) && self.readers[index].looks(tell) {
                 self.show_next(index, out)?;
             }
             // Only this one is looked at again: of a thousand logs nearly all have nothing new.
-            waiting.extend(self.next_of(index, unread));
+            waiting.extend(self.next_of(index, tell));
         }
         Ok(())
     }
 
-    fn next_of(
-        &mut self,
-        index: usize,
-        unread: &mut Unread<'_>,
-    ) -> Option<Reverse<(Duration, usize)>> {
+    fn next_of(&mut self, index: usize, tell: &mut Tell<'_>) -> Option<Reverse<(Duration, usize)>> {
         let reader = self.readers.get_mut(index)?;
-        if !reader.looks(unread) {
+        if !reader.looks(tell) {
             return None;
         }
         reader
@@ -260,13 +269,13 @@ impl Show {
 
 impl Reader {
     /// As `look`; one that can't be read has nothing more.
-    fn looks(&mut self, unread: &mut Unread<'_>) -> bool {
+    fn looks(&mut self, tell: &mut Tell<'_>) -> bool {
         if self.lost {
             return false;
         }
         self.look().unwrap_or_else(|error| {
             self.lost = true;
-            unread(&self.source, &error);
+            tell(&self.source, Remark::Unread(&error));
             false
         })
     }
@@ -309,8 +318,11 @@ mod tests {
 
     fn shown(sources: &[Source], options: &Options) -> String {
         let mut out = Vec::new();
-        let unread = &mut |_: &Source, error: &io::Error| panic!("{error}");
-        show(sources, options, &mut out, unread).unwrap();
+        let tell = &mut |_: &Source, remark: Remark<'_>| match remark {
+            Remark::Unread(error) => panic!("{error}"),
+            Remark::Processed(files) => panic!("{files}"),
+        };
+        show(sources, options, &mut out, tell).unwrap();
         String::from_utf8(out).unwrap()
     }
 

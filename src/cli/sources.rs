@@ -7,7 +7,7 @@
 use super::arguments::LogsOrder;
 use super::client::{Broken, Client, plain};
 use super::exit::Exit;
-use super::logs::{self, Options, Source};
+use super::logs::{self, Options, Remark, Source};
 use super::screen::Screen;
 use super::words::safe;
 use crate::ipc::control::{Request, Response, Service, VERSION, Verb};
@@ -66,26 +66,39 @@ pub fn carry_out(order: &LogsOrder, screen: &mut Screen) -> io::Result<Exit> {
         names: order.names.is_empty() || found.sources.len() > 1,
     };
     let (out, err) = (&mut *screen.out, &mut *screen.err);
-    let mut unread = |source: &Source, error: &io::Error| {
-        let (code, can) = match error.kind() {
-            io::ErrorKind::PermissionDenied => (Exit::NotAllowed, "may not"),
-            _ => (Exit::NotReached, "can't"),
-        };
-        exit = exit.or_worse(code);
+    let mut tell = |source: &Source, remark: Remark<'_>| {
         let (name, dir) = (safe(&source.name), source.dir.display());
-        let cause = plain(error);
         // Where stderr is gone as well, the exit code is all that is left.
-        let _ = writeln!(
-            err,
-            "outlast: {name}: its log in {dir} {can} be read: {cause}"
-        );
+        let _ = match remark {
+            Remark::Unread(error) => {
+                let (code, can) = match error.kind() {
+                    io::ErrorKind::PermissionDenied => (Exit::NotAllowed, "may not"),
+                    _ => (Exit::NotReached, "can't"),
+                };
+                exit = exit.or_worse(code);
+                let cause = plain(error);
+                writeln!(
+                    err,
+                    "outlast: {name}: its log in {dir} {can} be read: {cause}"
+                )
+            }
+            Remark::Processed(files) if !order.names.is_empty() => {
+                let s = if files == 1 { "" } else { "s" };
+                writeln!(
+                    err,
+                    "outlast: {name}: older lines are in {files} file{s} that the log's processor has \
+                     made: {dir}/@*.s"
+                )
+            }
+            Remark::Processed(_) => Ok(()),
+        };
     };
     if order.follow {
         // Each line at once: stdout's own buffer ends at newlines.
-        logs::show(&found.sources, &options, out, &mut unread)?;
+        logs::show(&found.sources, &options, out, &mut tell)?;
     } else {
         let mut out = BufWriter::with_capacity(WRITE_BYTES, out);
-        logs::show(&found.sources, &options, &mut out, &mut unread)?;
+        logs::show(&found.sources, &options, &mut out, &mut tell)?;
         out.flush()?;
     }
     Ok(exit)
@@ -495,6 +508,33 @@ mod tests {
                 dir.display()
             );
             assert_eq!(err, told);
+        }
+    }
+
+    #[test]
+    fn lines_that_a_processor_has_packed_are_said_to_be_elsewhere() {
+        let root = log_root(&["web", "db"]);
+        let dir = root.path().join("web");
+        fs::write(dir.join("@400000006b001a2a00000000.s"), b"\x1f\x8b").expect("write");
+        for (names, lines, told) in [
+            (vec![], None, false),
+            (vec!["web"], None, true),
+            (vec!["web"], Some(1), false),
+        ] {
+            let order = LogsOrder {
+                names: names.iter().map(|name: &&str| name.to_string()).collect(),
+                lines,
+                log_root: Some(root.path().into()),
+                ..LogsOrder::default()
+            };
+            let (exit, out, err) = shown(&order);
+            assert_eq!(exit, Exit::Success);
+            assert!(!out.contains('\u{1f}') && out.contains("x\n"), "{out}");
+            let words = format!(
+                "outlast: web: older lines are in 1 file that the log's processor has made: {}/@*.s\n",
+                dir.display()
+            );
+            assert_eq!(err, if told { words } else { String::new() });
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::dir;
 use super::rotate::{Kind, Old};
+use super::settings::SVLOGD;
 use memchr::{memchr, memrchr_iter};
 use std::fs::{self, File};
 use std::io;
@@ -104,6 +105,10 @@ pub struct Cursor {
     file: Option<File>,
     /// The file is a rotated one.
     old: bool,
+    /// Rotated files are what a processor has made of them.
+    processed: bool,
+    /// Such files in which lines would have been looked for.
+    left_out: usize,
     /// The newest rotated file that is behind us, or that we are reading.
     passed: Option<Duration>,
     offset: u64,
@@ -120,12 +125,15 @@ impl Cursor {
             dir: dir.to_path_buf(),
             file: None,
             old: false,
+            processed: false,
+            left_out: 0,
             passed: None,
             offset: 0,
             text: Vec::new(),
             used: 0,
             within_a_line: false,
         };
+        cursor.look_for_processor();
         let mut olds = cursor.olds()?;
         olds.sort_unstable();
         let mut wanted = lines;
@@ -137,7 +145,9 @@ impl Cursor {
         while wanted > 0
             && let Some(old) = olds.pop()
         {
-            let Some(file) = absent(File::open(dir.join(old.name())))? else {
+            let Some(file) = cursor.open_old(old)? else {
+                let made = dir.join(old.name()).exists();
+                cursor.left_out += usize::from(made);
                 continue;
             };
             cursor.offset = back(&file, &mut wanted)?;
@@ -150,6 +160,11 @@ impl Cursor {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Files with older lines that a processor has made something else of.
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// The next line; None when there is no whole one yet.
@@ -244,6 +259,7 @@ impl Cursor {
 
     /// To the file that was begun after this one. False when there is none yet.
     fn step_on(&mut self) -> io::Result<bool> {
+        self.look_for_processor();
         let mut olds = self.olds()?;
         olds.retain(|old| Some(old.at) > self.passed);
         olds.sort_unstable();
@@ -262,7 +278,7 @@ impl Cursor {
             }
         }
         for old in olds {
-            if let Some(file) = absent(File::open(self.dir.join(old.name())))? {
+            if let Some(file) = self.open_old(old)? {
                 self.begin(file, true);
                 self.passed = Some(old.at);
                 return Ok(true);
@@ -281,11 +297,41 @@ impl Cursor {
         self.offset = 0;
     }
 
+    fn look_for_processor(&mut self) {
+        // What it is allowed to do does not matter here.
+        let (config, _) = dir::config(&self.dir, &SVLOGD);
+        self.processed = config.processor.is_some();
+    }
+
+    /// None for one that is not there, or in which no lines are.
+    fn open_old(&self, old: Old) -> io::Result<Option<File>> {
+        let Some(file) = absent(File::open(self.dir.join(old.name())))? else {
+            return Ok(None);
+        };
+        let made = old.kind == Kind::Saved && (self.processed || is_packed(&file)?);
+        Ok((!made).then_some(file))
+    }
+
     fn olds(&self) -> io::Result<Vec<Old>> {
         let mut olds = absent(dir::list(&self.dir))?.unwrap_or_default();
         olds.retain(|old| old.kind != Kind::Unfinished);
         Ok(olds)
     }
+}
+
+/// Whether a packer has made it, whose command may be gone from the config since.
+fn is_packed(file: &File) -> io::Result<bool> {
+    const BEGINNINGS: [&[u8]; 5] = [
+        b"\x1f\x8b",         // gzip
+        b"\x28\xb5\x2f\xfd", // zstd
+        b"\xfd7zXZ\0",       // xz
+        b"BZh",              // bzip2
+        b"\x04\x22\x4d\x18", // lz4
+    ];
+    let mut begin = [0; 6];
+    let bytes = file.read_at(&mut begin, 0)?;
+    let begin = &begin[..bytes];
+    Ok(BEGINNINGS.iter().any(|packed| begin.starts_with(packed)))
 }
 
 /// None for what is not there.
@@ -405,6 +451,29 @@ mod tests {
         assert_eq!(texts(&mut cursor), [""; 0]);
         fs::write(&current, "5\n").unwrap();
         assert_eq!(texts(&mut cursor), ["5"]);
+    }
+
+    #[test]
+    fn what_a_processor_has_made_is_not_taken_for_lines() {
+        let place = three_files();
+        let path = place.path();
+        fs::write(path.join("config"), "!tr a-z A-Z\n").unwrap();
+        let mut cursor = Cursor::at_last(path, 99).unwrap();
+        assert_eq!(texts(&mut cursor), ["3", "4", "5", "6"]);
+        assert_eq!(cursor.left_out(), 1);
+        assert_eq!(Cursor::at_last(path, 3).unwrap().left_out(), 0);
+        // The reader of a file that is rotated and processed goes on with the one after it.
+        fs::rename(path.join("current"), path.join(old_name(7, Kind::Saved))).unwrap();
+        fs::remove_file(path.join(old_name(7, Kind::Saved))).unwrap();
+        fs::write(path.join(old_name(7, Kind::Saved)), "5 AND 6\n").unwrap();
+        fs::write(path.join(old_name(8, Kind::Unprocessed)), "7\n").unwrap();
+        fs::write(path.join("current"), "8\n").unwrap();
+        assert_eq!(texts(&mut cursor), ["7", "8"]);
+        fs::remove_file(path.join("config")).unwrap();
+        fs::write(path.join(old_name(7, Kind::Saved)), b"\x1f\x8bxx").unwrap();
+        let mut cursor = Cursor::at_last(path, 99).unwrap();
+        assert_eq!(texts(&mut cursor), ["1", "2", "3", "4", "7", "8"]);
+        assert_eq!(cursor.left_out(), 1);
     }
 
     #[test]
