@@ -257,6 +257,7 @@ mod tests {
                 }),
                 log: Vec::new(),
                 log_file: None,
+                log_unfinished: false,
                 directory: String::new(),
             }),
             ..fake::service("a")

@@ -403,6 +403,7 @@ mod tests {
                     usage: None,
                     log: Vec::new(),
                     log_file: None,
+                    log_unfinished: false,
                     directory: directory.clone(),
                 };
                 React::Answer(vec![Service {

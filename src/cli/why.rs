@@ -192,6 +192,10 @@ fn last_lines(text: &mut String, service: &Service, why: &Why, look: Look) {
                     format_args!("{} {}\n", look.paint(QUIET, "  |"), safe_line(line)),
                 );
             }
+            if why.log_unfinished {
+                let note = look.paint(QUIET, "  the last of them has no newline yet");
+                push(text, format_args!("{note}\n"));
+            }
         }
     }
 }
@@ -226,6 +230,7 @@ mod tests {
                 }),
                 log: vec!["bind:\tAddress already in use\x1b[0m".into()],
                 log_file: Some("/var/log/outlast/crasher/current".into()),
+                log_unfinished: false,
                 directory: "/etc/service/crasher".into(),
             }),
             ..service("crasher")
@@ -288,6 +293,7 @@ What to do: something else holds the port; see: ss -ltnp
             usage: None,
             log: Vec::new(),
             log_file: None,
+            log_unfinished: false,
             directory: "/s/web".into(),
         };
         let text = render(

@@ -232,6 +232,9 @@ pub struct Why {
     pub log: Vec<String>,
     /// Where they stand.
     pub log_file: Option<String>,
+    /// The last of the lines has no newline yet, and may not be in the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log_unfinished: bool,
     /// The service directory, real path.
     pub directory: String,
 }

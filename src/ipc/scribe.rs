@@ -25,13 +25,12 @@ pub enum ToScribe {
     /// The run has ended, or its finish script: read the pipe dry, end an unfinished last line with a
     /// newline. Answered by `Ended`.
     RunEnded { id: u32 },
-    /// The last `lines` lines of the run that ended last, or of the one that is under way when
-    /// `current`. Answered by `Tail` with the same token.
+    /// What has a run written last? Answered by `Tail` with the same token.
     Tail {
         token: u64,
         id: u32,
-        lines: u32,
-        current: bool,
+        #[serde(flatten)]
+        asked: Asked,
     },
     /// Read the `config` of every log again.
     Reload,
@@ -41,6 +40,19 @@ pub enum ToScribe {
         #[serde(default)]
         within_ms: u64,
     },
+}
+
+/// The last `lines` lines of the run that ended last, or of the one that is under way when `current`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub lines: u32,
+    pub current: bool,
+    /// When that run began, since 1970, if that is known: for a scribe that was not told of it.
+    #[serde(default)]
+    pub from_ns: u64,
+    /// ... and ended; 0 if it has not.
+    #[serde(default)]
+    pub to_ns: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +73,11 @@ pub enum FromScribe {
     Tail {
         token: u64,
         lines: Vec<String>,
+        /// None when nothing is known of where they would be.
         file: Option<String>,
+        /// The last of them has no newline yet, and may not be in the file.
+        #[serde(default)]
+        unfinished: bool,
     },
     /// A log is not being written (disk full, directory gone, no permission); told once per change.
     /// `echoed`: its lines are on standard output only, and nothing waits. `had_file`: there is a

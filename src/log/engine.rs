@@ -18,7 +18,6 @@ pub use super::dir::{Note, Teller};
 use super::line::Lines;
 use super::rotate::{Admit, Kind, Old, Rule, surplus};
 use super::settings::{Habits, Settings};
-use super::tail;
 use nix::errno::Errno;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -29,6 +28,7 @@ use std::time::Duration;
 
 mod aside;
 mod file;
+mod last;
 mod lay;
 mod tracked;
 mod work;
@@ -328,28 +328,6 @@ impl Log {
 
     pub fn is_within_a_line(&self) -> bool {
         self.lines.is_within_a_line()
-    }
-
-    /// The last lines that stand between two positions, as far as the files are still there, each
-    /// cut to `line_bytes_max`.
-    pub fn lines_between(
-        &self,
-        from: u64,
-        to: u64,
-        lines: usize,
-        line_bytes_max: usize,
-    ) -> io::Result<Vec<Vec<u8>>> {
-        let span = from.max(self.floor)..to;
-        // What a processor made of a file has another length, and may not be text.
-        let processed = self.settings().processor().is_some();
-        tail::between(
-            &self.path,
-            self.begin,
-            span,
-            processed,
-            lines,
-            line_bytes_max,
-        )
     }
 
     /// Lets go of the directory. Returns how many bytes could not be written and are lost.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const BLOCK_BYTES: usize = 32 * 1024;
 /// [`between`] looks at no more than so much at the end of the span.
-const BETWEEN_BYTES_MAX: u64 = 1024 * 1024;
+pub const BETWEEN_BYTES_MAX: u64 = 1024 * 1024;
 /// A longer line is passed on in parts.
 const PART_BYTES_MAX: usize = 256 * 1024;
 

@@ -7,7 +7,7 @@ use super::journal::{Journal, STAGING_BYTES};
 use super::link::Report;
 use super::mail::{Inbox, Post, mailbox};
 use super::slot::{PROCESSOR, Slot};
-use crate::ipc::scribe::FromScribe;
+use crate::ipc::scribe::{Asked, FromScribe};
 use crate::log::engine::Desk;
 pub use crate::log::engine::End;
 use crate::log::settings::Settings;
@@ -56,8 +56,7 @@ pub enum Job {
     Tail {
         token: u64,
         id: u32,
-        lines: u32,
-        current: bool,
+        asked: Asked,
     },
     /// Read the `config` of each log again.
     Reload,
@@ -261,12 +260,9 @@ impl Lane {
                 let ended = FromScribe::Ended { id };
                 self.tools.reports.send(Report::Tell(ended));
             }
-            Job::Tail {
-                token,
-                id,
-                lines,
-                current,
-            } => self.with(id, |slot, tools| slot.tail(token, lines, current, tools)),
+            Job::Tail { token, id, asked } => {
+                self.with(id, |slot, tools| slot.tail(token, asked, tools));
+            }
             Job::Reload => {
                 let all: Vec<u32> = self.slots.keys().copied().collect();
                 for id in all {

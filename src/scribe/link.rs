@@ -210,23 +210,14 @@ impl Link {
             ToScribe::Detach { id } => (id, Job::Detach { id }),
             ToScribe::RunStarts { id } => (id, Job::RunStarts { id }),
             ToScribe::RunEnded { id } => (id, Job::RunEnded { id }),
-            ToScribe::Tail {
-                token,
-                id,
-                lines,
-                current,
-            } => {
-                let job = Job::Tail {
-                    token,
-                    id,
-                    lines,
-                    current,
-                };
+            ToScribe::Tail { token, id, asked } => {
+                let job = Job::Tail { token, id, asked };
                 if !self.router.pass(id, job) {
                     self.outbox.put(FromScribe::Tail {
                         token,
                         lines: Vec::new(),
                         file: None,
+                        unfinished: false,
                     });
                 }
                 return;

@@ -130,6 +130,7 @@ mod tests {
             token: 7,
             lines: (0..200).map(line).collect(),
             file: None,
+            unfinished: false,
         });
         let bytes = outbox.next().unwrap();
         assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
@@ -151,6 +152,7 @@ mod tests {
                 token,
                 lines: vec![],
                 file: None,
+                unfinished: false,
             });
         }
         assert_eq!(outbox.answers.len(), ANSWERS_MAX);

@@ -30,14 +30,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod leaving;
+mod tail;
 
 /// Bytes of one log that are read before the others have their turn.
 const TURN_BYTES: usize = 256 * 1024;
 /// What a pipe holds when it can't be asked.
 const PIPE_BYTES: usize = 64 * 1024;
-/// Bounds of an answer to `Tail`.
-const TAIL_LINES_MAX: usize = 1000;
-const TAIL_LINE_BYTES_MAX: usize = 4096;
 /// Marks the processor's descriptor among the events of a log.
 pub const PROCESSOR: u64 = 1 << 32;
 
@@ -71,6 +69,9 @@ pub struct Slot {
     /// Positions: where the run that is under way began, and the last one that has ended.
     starts: u64,
     last: Range<u64>,
+    /// ... unless a predecessor was told of that.
+    starts_known: bool,
+    last_known: bool,
     owed: Owed,
     /// It is to be detached; a processor at work is waited for until then.
     leaves_by: Option<u64>,
@@ -116,6 +117,8 @@ impl Slot {
             run: Run::Unknown,
             starts: position,
             last: position..position,
+            starts_known: false,
+            last_known: false,
             owed: Owed::default(),
             leaves_by: None,
             recent: Recent::default(),
@@ -187,6 +190,7 @@ impl Slot {
             self.end_line(End::Line, tools);
         }
         self.starts = self.log.position();
+        self.starts_known = true;
         self.run = Run::UnderWay;
         self.recent.clear();
     }
@@ -201,44 +205,15 @@ impl Slot {
         let position = self.log.position();
         if self.run != Run::Between {
             self.last = self.starts..position;
+            self.last_known = self.starts_known;
         }
         self.starts = position;
+        self.starts_known = true;
         self.run = Run::Between;
     }
 
     pub fn reload(&mut self) {
         self.log.reload();
-    }
-
-    /// The last lines of a run.
-    pub fn tail(&mut self, token: u64, lines: u32, current: bool, tools: &mut Tools) {
-        let under_way = self.run != Run::Between || self.owed.started;
-        if current && under_way {
-            self.read(tools, TURN_BYTES);
-        }
-        let span = match (current && under_way) || self.owed.ended {
-            true => self.starts..self.log.position(),
-            false => self.last.clone(),
-        };
-        let lines = usize::try_from(lines)
-            .unwrap_or(usize::MAX)
-            .min(TAIL_LINES_MAX);
-        let without = self.log.without().is_some();
-        let found = match without {
-            true => self.recent.last(lines),
-            // Not there to be read is not there.
-            false => self
-                .log
-                .lines_between(span.start, span.end, lines, TAIL_LINE_BYTES_MAX)
-                .unwrap_or_default(),
-        };
-        let text = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
-        let file = self.log.path().join("current").display().to_string();
-        tools.reports.send(Report::Tell(FromScribe::Tail {
-            token,
-            lines: found.into_iter().map(text).collect(),
-            file: (!without).then_some(file),
-        }));
     }
 
     /// The timer is due, or the processor has ended.

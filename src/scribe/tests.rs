@@ -1,6 +1,6 @@
 use super::link;
 use super::slot::Slot;
-use crate::ipc::scribe::{Attach, DATAGRAM_BYTES_MAX, FromScribe, ToScribe};
+use crate::ipc::scribe::{Asked, Attach, DATAGRAM_BYTES_MAX, FromScribe, ToScribe};
 use crate::log::Stamp;
 use crate::os::fds;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,8 +83,12 @@ impl Supervisor {
         self.say(&ToScribe::Tail {
             token,
             id,
-            lines: 100,
-            current,
+            asked: Asked {
+                lines: 100,
+                current,
+                from_ns: 0,
+                to_ns: 0,
+            },
         });
         loop {
             match self.hear() {
@@ -419,4 +423,81 @@ fn a_log_that_is_let_go_of_does_not_wait_for_a_processor_for_long() {
         assert_eq!(current, "two two\nthree three\nfour four\n", "{command}");
         scribe.finish();
     }
+}
+
+#[test]
+fn what_has_no_newline_yet_is_shown_as_such() {
+    let place = tempfile::tempdir().unwrap();
+    let mut scribe = Supervisor::start();
+    let (_reader, mut writer) = scribe.attach(1, place.path());
+    scribe.say(&ToScribe::RunStarts { id: 1 });
+    writer.write_all(b"ready\nname: ").unwrap();
+    scribe.wait_for(1, "name: ");
+    let asked = Asked {
+        lines: 1,
+        current: true,
+        from_ns: 0,
+        to_ns: 0,
+    };
+    let (token, id) = (7_000, 1);
+    scribe.say(&ToScribe::Tail { token, id, asked });
+    let answer = scribe.hear();
+    let FromScribe::Tail {
+        lines, unfinished, ..
+    } = answer
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((lines, unfinished), (vec!["name: ".to_owned()], true));
+    let current = fs::read_to_string(place.path().join("current")).unwrap();
+    assert_eq!(current, "ready\n", "it is still to come");
+    scribe.say(&ToScribe::RunEnded { id: 1 });
+    while scribe.hear() != (FromScribe::Ended { id: 1 }) {}
+    assert_eq!(scribe.tail(1, false), ["ready", "name: "]);
+    scribe.finish();
+}
+
+#[test]
+fn a_scribe_that_was_not_told_of_a_run_knows_its_lines_by_their_time() {
+    let place = tempfile::tempdir().unwrap();
+    let lines = ["10:00:00", "10:00:05", "10:00:06", "10:00:07"];
+    let text = lines.map(|time| format!("2026-11-20T{time}.00000 at {time}\n"));
+    fs::write(place.path().join("current"), text.concat()).unwrap();
+    let scribe = Supervisor::start();
+    let (reader, _writer) = nix::unistd::pipe().unwrap();
+    scribe.attach_as(1, place.path(), Stamp::Iso, &reader);
+    // 2026-11-20T10:00:00Z
+    let at = |second: u64| (1_795_168_800 + second) * 1_000_000_000;
+    for (current, from, to, expected) in [
+        (true, 0, None, &lines[..]),
+        (true, 5, None, &lines[1..]),
+        (false, 5, Some(6), &lines[1..3]),
+        (true, 8, None, &[]),
+    ] {
+        let asked = Asked {
+            lines: 10,
+            current,
+            from_ns: at(from),
+            to_ns: to.map_or(0, at),
+        };
+        let (token, id) = (from, 1);
+        // Until the log has a lane an answer is empty.
+        let begun = std::time::Instant::now();
+        loop {
+            scribe.say(&ToScribe::Tail { token, id, asked });
+            let FromScribe::Tail { lines, file, .. } = scribe.hear() else {
+                continue;
+            };
+            let expected: Vec<String> = expected
+                .iter()
+                .map(|time| format!("2026-11-20T{time}.00000 at {time}"))
+                .collect();
+            if lines == expected {
+                assert_eq!(file.is_some(), !lines.is_empty(), "nothing is not known");
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{lines:?}");
+        }
+    }
+    scribe.finish();
 }

@@ -3,6 +3,7 @@
 use super::link::KeeperLink;
 use super::pen::Log;
 use super::place::Place;
+use super::requests::Tail;
 use super::vocab::{Role, ServiceId, Signal};
 use super::{FETCHES_MAX, Once, Supervisor};
 use crate::ipc::scribe::{self, FromScribe, ToScribe};
@@ -128,7 +129,19 @@ impl Supervisor {
 
     pub fn scribe_says(&mut self, message: FromScribe) {
         match message {
-            FromScribe::Tail { token, lines, file } => self.tail_came(token, lines, file),
+            FromScribe::Tail {
+                token,
+                lines,
+                file,
+                unfinished,
+            } => self.tail_came(
+                token,
+                Tail {
+                    lines,
+                    file,
+                    unfinished,
+                },
+            ),
             FromScribe::Trouble {
                 id,
                 message,

@@ -6,9 +6,12 @@ use super::vocab::{Command, Event, FailedBecause, Outcome, ServiceId, Tick, Toke
 use super::{Job, Supervisor, show, words};
 use crate::ipc::control::{self, NAMES_MAX, Request, Response, Service, Trouble, VERSION, Verb};
 use crate::ipc::scribe::ToScribe;
-use crate::machine::view::Phase;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+
+mod why;
+
+pub use why::Tail;
 
 /// What a command may take beyond the service's own time-outs, unless the client says otherwise.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -18,15 +21,8 @@ const ENDLESS: Duration = Duration::from_secs(10);
 /// in length than this.
 const NEAR: usize = 2;
 const NEAR_BYTES: usize = NEAR * 4;
-/// Lines of log in `why`.
-const LINES: u32 = 10;
-const LINES_MAX: u32 = 200;
-/// Services whose log lines are asked for with one `why`.
-const WHY_MAX: usize = 64;
 /// How long a stalled disk can hold up a request.
 const LOOK_PATIENCE: Duration = Duration::from_millis(200);
-/// How long a stalled scribe can hold up an answer to `why`.
-const TAIL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Requests under way.
 #[derive(Default)]
@@ -54,9 +50,6 @@ struct Pending {
     tails: BTreeMap<u64, Option<Tail>>,
     deadline: Option<Tick>,
 }
-
-/// Lines, and the file they stand in.
-type Tail = (Vec<String>, Option<String>);
 
 /// A service's part of an answer.
 struct Answered {
@@ -87,9 +80,7 @@ impl Desk {
             if pending.deadline.is_some_and(|deadline| deadline <= now) {
                 pending.deadline = None;
                 for tail in pending.tails.values_mut() {
-                    tail.get_or_insert_with(|| {
-                        (vec!["(the scribe did not answer in time)".into()], None)
-                    });
+                    tail.get_or_insert_with(Tail::late);
                 }
             }
         }
@@ -102,31 +93,6 @@ impl Desk {
         for number in ready {
             self.finish_why(number);
         }
-    }
-
-    fn finish_why(&mut self, number: u64) {
-        let Some(pending) = self.pending.remove(&number) else {
-            return;
-        };
-        let mut tails = pending.tails.into_values();
-        let services = pending
-            .services
-            .into_iter()
-            .filter_map(|(_, answered)| {
-                let Answered { shown, if_silent } = answered?;
-                let mut shown = shown?;
-                let tail = tails.next().flatten();
-                if let (Some(why), Some((lines, file))) = (&mut shown.why, tail) {
-                    if lines.is_empty() && if_silent.is_some() {
-                        why.advice = if_silent;
-                    }
-                    why.log = lines;
-                    why.log_file = file;
-                }
-                Some(shown)
-            })
-            .collect();
-        respond(&pending.ask, true, services);
     }
 }
 
@@ -498,77 +464,6 @@ impl Supervisor {
             .iter()
             .all(|shown| shown.outcome.as_ref().is_none_or(|out| out.ok));
         self.answer(pending.ask, ok, services, ids);
-    }
-
-    fn ask_why(&mut self, ask: Ask, ids: Vec<ServiceId>) {
-        let lines = ask.request.lines.unwrap_or(LINES).min(LINES_MAX);
-        if lines > 0 && ids.len() > WHY_MAX {
-            let message = format!(
-                "the log lines of {} services are too many for one answer; ask for at most {WHY_MAX} \
-                 at once, or for 0 lines",
-                ids.len()
-            );
-            return refuse(&ask, "too-many", message);
-        }
-        let number = self.desk.next();
-        let mut services = Vec::new();
-        let mut tails = BTreeMap::new();
-        for id in ids {
-            let (mut shown, mut if_silent) = (self.show(id), None);
-            if let Some(shown) = &mut shown {
-                let living_on = self.living_on(id);
-                shown.living_on = show::leftovers(&living_on);
-                if let Some(told) = self.why(id, &living_on) {
-                    shown.why = Some(told.why);
-                    if_silent = told.if_silent.filter(|_| lines > 0);
-                }
-            }
-            services.push((id, Some(Answered { shown, if_silent })));
-            let token = self.desk.next();
-            let scribed = self.places.get(&id).is_some_and(|place| place.scribed);
-            if lines > 0 && scribed && self.pen.is_connected() {
-                let current = self.fleet.view(id).is_some_and(|view| match view.phase {
-                    Phase::Up | Phase::Stopping => true,
-                    Phase::Down
-                    | Phase::Starting
-                    | Phase::Clearing
-                    | Phase::Finish
-                    | Phase::Backoff
-                    | Phase::Broken => false,
-                });
-                self.pen.send(
-                    &ToScribe::Tail {
-                        token,
-                        id: id.0,
-                        lines,
-                        current,
-                    },
-                    None,
-                );
-                tails.insert(token, None);
-            } else {
-                tails.insert(token, Some((Vec::new(), None)));
-            }
-        }
-        let deadline = Some(self.now().after(TAIL_PATIENCE));
-        self.desk.pending.insert(
-            number,
-            Pending {
-                ask,
-                services,
-                tails,
-                deadline,
-            },
-        );
-    }
-
-    pub fn tail_came(&mut self, token: u64, lines: Vec<String>, file: Option<String>) {
-        for pending in self.desk.pending.values_mut() {
-            if let Some(tail) = pending.tails.get_mut(&token) {
-                *tail = Some((lines, file));
-                return;
-            }
-        }
     }
 
     fn ask_reload(&mut self, ask: &Ask) {

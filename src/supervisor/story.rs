@@ -36,6 +36,7 @@ impl Supervisor {
             usage,
             log: Vec::new(),
             log_file: None,
+            log_unfinished: false,
             directory,
         };
         let if_silent = match lines {

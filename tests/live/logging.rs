@@ -144,6 +144,36 @@ fn a_log_service_added_later_takes_over_without_a_restart() {
 }
 
 #[test]
+fn why_shows_what_has_no_newline_yet_and_after_the_scribes_death_what_was_written_before() {
+    let world = World::new();
+    world.run("web", "echo ready; printf 'name: '; exec sleep 1000");
+    world.until_up("web");
+    let why = || {
+        let output = world.outlast(&["why", "web"]);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    eventually("both are shown", || {
+        let text = why();
+        let both = text.contains(" ready\n") && text.contains(" name: \n");
+        (both && text.contains("no newline yet")).then_some(())
+    });
+    let old = world.part("outlast-scribe");
+    kill(old, Signal::SIGKILL);
+    eventually("another scribe knows it", || {
+        let text = why();
+        assert!(!text.contains("wrote nothing"), "{text}");
+        let known = world.part("outlast-scribe") != old && text.contains(" ready\n");
+        known.then_some(())
+    });
+    world.replace_supervisor();
+    eventually("another supervisor's scribe knows it", || {
+        let text = why();
+        assert!(!text.contains("wrote nothing"), "{text}");
+        text.contains(" ready\n").then_some(())
+    });
+}
+
+#[test]
 fn an_existing_log_is_added_to_never_removed() {
     let mut world = World::quiet();
     fs::create_dir_all(world.path("log/web")).expect("log directory");
