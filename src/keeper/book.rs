@@ -244,13 +244,19 @@ impl Book {
         let signal = i32::from(signal);
         // Not reaped, so the number is still its own; not so one that is another's to reap.
         let sent = match &process.pidfd {
-            Some(pidfd) => sys::pidfd_signal(pidfd.as_fd(), signal).is_ok(),
-            None if process.adopted => false,
+            Some(pidfd) => {
+                sys::pidfd_signal(pidfd.as_fd(), signal).map_err(|error| error.to_string())
+            }
+            None if process.adopted => Err("no descriptor of it is left".to_owned()),
             None => nix::sys::signal::Signal::try_from(signal)
-                .is_ok_and(|signal| nix::sys::signal::kill(process.pid, signal).is_ok()),
+                .and_then(|signal| nix::sys::signal::kill(process.pid, signal))
+                .map_err(|error| error.to_string()),
         };
-        if !sent {
-            say("a signal could not be sent");
+        if let Err(error) = sent {
+            let pid = process.pid;
+            say(&format!(
+                "signal {signal} could not be sent to process {pid}: {error}"
+            ));
         }
         kill_point("signal-passed-on");
     }

@@ -15,6 +15,8 @@ pub(super) struct Refusal<'a> {
     pub(super) is_run: bool,
     /// It is below the service directory: its own, to be changed for it.
     pub(super) is_own: bool,
+    /// Who is to execute it, if not the supervisor's own user.
+    pub(super) user: Option<&'a str>,
 }
 
 impl Refusal<'_> {
@@ -47,7 +49,10 @@ impl Refusal<'_> {
             Trouble::LoaderMissing => {
                 format!("{shown} is there, but the loader that it is linked to is not ({errno:?})")
             }
-            Trouble::Other => format!("exec {shown}: {} ({errno:?})", errno.desc()),
+            Trouble::Other => match self.user.filter(|_| errno == Errno::EACCES) {
+                Some(user) => format!("user {user} may not execute {shown} ({errno:?})"),
+                None => format!("exec {shown}: {} ({errno:?})", errno.desc()),
+            },
         }
     }
 
@@ -77,12 +82,25 @@ impl Refusal<'_> {
                 format!("install {interpreter}, or correct the first line of {typed}")
             }
             Trouble::InterpreterNotExecutable(interpreter) => {
-                format!("chmod +x {interpreter}, or correct the first line of {typed}")
+                format!(
+                    "make {interpreter} a program that may be executed, or correct the first line of {typed}"
+                )
             }
             Trouble::NoFirstLine => format!("sed -i '1i #!/bin/sh' {typed}"),
             Trouble::WrongFormat => "install the build for this machine's architecture".to_owned(),
             Trouble::LoaderMissing => format!("see what it needs: ldd {typed}"),
-            Trouble::Other => String::new(),
+            Trouble::Other => match (self.errno, self.user) {
+                (Errno::EACCES, Some(user)) => format!(
+                    "let user {user} read and execute it, and enter each directory above it; \
+                     namei -l {typed} shows which refuses"
+                ),
+                (Errno::EACCES, None) => format!(
+                    "put a program or script in its place that may be executed; namei -l {typed} shows \
+                     what is there"
+                ),
+                (Errno::ELOOP, _) => format!("its links lead in a circle: set {typed} anew"),
+                _ => String::new(),
+            },
         }
     }
 

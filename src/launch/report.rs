@@ -166,6 +166,7 @@ impl About<'_> {
             typed: &self.file("run"),
             is_run: true,
             is_own: true,
+            user: self.spec.identity.user.as_deref(),
         };
         self.refused(&refusal, &script::look(&path, self.errno))
     }
@@ -187,6 +188,7 @@ impl About<'_> {
             typed: program,
             is_run: false,
             is_own: base.join(program).starts_with(self.dir),
+            user: self.spec.identity.user.as_deref(),
         };
         self.refused(&refusal, &script::look(&base.join(program), self.errno))
     }

@@ -87,7 +87,9 @@ fn interpreter(first_line: &[u8], errno: Errno) -> Trouble {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Trouble::InterpreterMissing(shown(&name))
         }
-        Ok(_) if access(name.as_str(), AccessFlags::X_OK).is_ok() => Trouble::Other,
+        Ok(found) if found.is_file() && access(name.as_str(), AccessFlags::X_OK).is_ok() => {
+            Trouble::Other
+        }
         Ok(_) | Err(_) => Trouble::InterpreterNotExecutable(shown(&name)),
     }
 }

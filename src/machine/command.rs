@@ -7,7 +7,7 @@ use super::answer::{Goal, failed, reply};
 use super::control::Job;
 use super::service::{Leaving, Service, State, Turn};
 use super::view::Want;
-use super::vocab::{Command, FailedBecause, Tick, Token};
+use super::vocab::{Command, FailedBecause, Outcome, Tick, Token};
 
 /// Where an answer goes.
 #[derive(Clone, Copy)]
@@ -133,6 +133,14 @@ impl Service {
             self.fail(turn, FailedBecause::Overruled, |goal| goal == Goal::Exit);
         }
         self.call_off(turn);
+        if self.is_quiet() && want == Want::Down {
+            // What an earlier end has taken along is not the doing of this stop.
+            if let Some(token) = asker.token {
+                let leftovers = Vec::new();
+                reply(turn, token, Outcome::Reached { leftovers });
+            }
+            return;
+        }
         match self.state {
             State::Up | State::Stopping => self.stop(turn),
             State::Clearing { .. } if self.unkillable => self.sweep_again(turn),

@@ -322,6 +322,12 @@ impl Fleet {
         service.job.map(|job| job.letter())
     }
 
+    /// Since when a `./check` has been running of the run that is up. It comes and goes too often to
+    /// be published.
+    pub fn checking(&self, id: ServiceId) -> Option<Tick> {
+        self.services.get(&id)?.service.checking()
+    }
+
     /// The service that reads this one's output.
     pub fn log_of(&self, id: ServiceId) -> Option<ServiceId> {
         self.readers.get(&id).copied()

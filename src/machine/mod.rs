@@ -100,3 +100,5 @@ pub mod spec;
 mod starting;
 pub mod view;
 pub mod vocab;
+
+pub use starting::CHECK_TIME_MAX;

@@ -147,6 +147,8 @@ pub(super) struct Service {
     pub(super) number: u64,
     pub(super) started: Tick,
     pub(super) restarts: u64,
+    /// The definition has changed since the keeper was asked to start a run by it.
+    pub(super) redefined: bool,
     /// The start under way is one that nobody asked for.
     pub(super) by_itself: bool,
     pub(super) ready: bool,
@@ -187,6 +189,7 @@ pub(super) struct Service {
     /// Counts calls of `./check`; the run that the present one belongs to; failures in a row.
     pub(super) check_serial: u32,
     pub(super) check_run: u64,
+    pub(super) check_began: Tick,
     pub(super) check_tries: u8,
 
     /// What the control script that runs is asked about, and what waits behind it.
@@ -236,6 +239,7 @@ impl Service {
             number: 0,
             started: now,
             restarts: 0,
+            redefined: false,
             by_itself: false,
             ready: false,
             paused: false,
@@ -261,6 +265,7 @@ impl Service {
             last_word: None,
             check_serial: 0,
             check_run: 0,
+            check_began: now,
             check_tries: 0,
             job: None,
             pending: VecDeque::new(),
@@ -374,6 +379,7 @@ impl Service {
                     self.name
                 );
                 self.run = Proc::Asked;
+                self.redefined = false;
                 turn.act(Action::Spawn(Program::Run));
             }
             State::Broken { retry: None }

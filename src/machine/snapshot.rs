@@ -145,6 +145,7 @@ enum Flag {
     Settled = 64,
     FinishOverdue = 128,
     ByItself = 256,
+    Redefined = 512,
 }
 
 impl Snapshot {
@@ -183,6 +184,7 @@ impl Service {
             (Flag::Settled, self.settled),
             (Flag::FinishOverdue, self.finish_overdue),
             (Flag::ByItself, self.by_itself),
+            (Flag::Redefined, self.redefined),
         ];
         let (state, until) = stage(self.state);
         Snapshot {
@@ -262,6 +264,7 @@ impl Service {
         service.again = from.has(Flag::Again);
         service.settled = from.has(Flag::Settled);
         service.by_itself = from.has(Flag::ByItself);
+        service.redefined = from.has(Flag::Redefined);
         service.back_off = BackOff {
             failures: from.failures,
         };

@@ -10,7 +10,8 @@ use super::service::{Leaving, Proc, Service, State, Step, Turn};
 use super::spec::{Kind, Rule, Spec};
 use super::view::{DownReason, Want};
 use super::vocab::{
-    Action, Exit, FailedBecause, Failure, FailureClass, Notice, Pid, Program, Role, Signal, Timer,
+    Action, Exit, FailedBecause, Failure, FailureClass, Notice, Pid, Program, Role, Signal, Tick,
+    Timer,
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ const CHECK_FIRST: Duration = Duration::from_millis(100);
 /// ... to this.
 const CHECK_SLOWEST: Duration = Duration::from_secs(5);
 /// A `./check` that takes longer is killed and has not passed.
-const CHECK_TIME_MAX: Duration = Duration::from_secs(30);
+pub const CHECK_TIME_MAX: Duration = Duration::from_secs(30);
 /// What a shell exits with when a program can't be run, and runsv's child too.
 const CANNOT_RUN: u8 = 111;
 
@@ -62,10 +63,11 @@ impl Service {
             }
             State::Finishing(_) => self.resume_finish(turn),
             State::Up => self.begin_check(turn),
+            State::Starting(Step::Spawn) => self.redefined |= news,
             State::Down(_)
             | State::Broken { .. }
             | State::Backoff { .. }
-            | State::Starting(_)
+            | State::Starting(Step::Announce)
             | State::Stopping
             | State::Clearing { .. } => {}
         }
@@ -186,6 +188,11 @@ impl Service {
             return;
         }
         self.run = Proc::None;
+        // What was wrong was so by a definition that is none any more: no reason to give, nor to wait.
+        let up = matches!(self.wanted(), Want::Up | Want::Once);
+        if self.redefined && up && !self.rule_is_runit() {
+            return self.start(turn, self.by_itself);
+        }
         self.start_failures = self.start_failures.saturating_add(1);
         self.failure = Some(Box::new(failure.clone()));
         self.changed = true;
@@ -269,10 +276,16 @@ impl Service {
             return;
         }
         self.check = Proc::Asked;
+        self.check_began = turn.now;
         self.check_run = self.number;
         self.check_serial = self.check_serial.wrapping_add(1);
         turn.act(Action::Spawn(Program::Check));
         turn.set(Timer::Check, CHECK_TIME_MAX);
+    }
+
+    pub(super) fn checking(&self) -> Option<Tick> {
+        let runs = self.state == State::Up && !self.check.is_none();
+        runs.then_some(self.check_began)
     }
 
     pub(super) fn check_spawned(&mut self, turn: &mut Turn, pid: Pid) {
@@ -386,6 +399,29 @@ mod tests {
         assert_eq!(rig.view().down, Some(DownReason::NormallyDown));
         assert_eq!(rig.view().want, Want::Down);
         assert_eq!(rig.say(Command::Up), [RUN]);
+    }
+
+    #[test]
+    fn a_start_that_fails_by_a_definition_that_has_changed_meanwhile_is_made_again_and_not_told() {
+        let mut rig = Rig::unread();
+        rig.tell(Event::Defined(Box::new(plain())));
+        let (token, _) = rig.ask(Command::Up);
+        let mut changed = plain();
+        changed.stop.signal = Signal::INT;
+        assert_eq!(rig.tell(Event::Defined(Box::new(changed.clone()))), []);
+        let failure = super::super::rig::failure(FailureClass::Local);
+        let role = Role::Run;
+        let failed = Event::SpawnFailed { role, failure };
+        assert_eq!(rig.tell(failed.clone()), [RUN]);
+        assert_eq!(
+            (rig.view().phase, rig.view().failure),
+            (Phase::Starting, None)
+        );
+        // By the same definition once more it counts.
+        assert_eq!(rig.tell(Event::Defined(Box::new(changed))), []);
+        let effects = rig.tell(failed);
+        assert!(effects.contains(&self::failed(token, FailedBecause::CannotStart)));
+        assert_eq!(rig.view().phase, Phase::Broken);
     }
 
     #[test]

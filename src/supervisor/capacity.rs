@@ -5,8 +5,8 @@
 //! are looked at again when another one has gone.
 
 use super::Supervisor;
-use super::place::Place;
-use super::vocab::{Event, ServiceId};
+use super::place::{Hindrance, Place};
+use super::vocab::ServiceId;
 use crate::os::fds;
 use std::collections::BTreeSet;
 
@@ -78,7 +78,7 @@ impl Supervisor {
             self.capacity.limit,
             self.capacity.services()
         );
-        self.queue.push_back((id, Event::Invalid(reason)));
+        self.is_hindered(id, Hindrance::Short, reason);
     }
 
     /// Something has gone, or somebody asks for another look.

@@ -4,7 +4,7 @@ use super::disk::{Aside, Job, News, Opened};
 use super::hear::key;
 use super::manner::Manner;
 use super::names::Holder;
-use super::place::Place;
+use super::place::{Hindrance, Place};
 use super::vocab::{Event, Failure, Role, ServiceId};
 use super::watched::Woken;
 use super::{ADOPTIONS_MAX, Once, Supervisor, WAITING_MAX, disk};
@@ -50,7 +50,7 @@ impl Supervisor {
                     );
                 }
                 let reason = format!("cannot open its directory: {error}");
-                self.queue.push_back((id, Event::Invalid(reason)));
+                self.is_hindered(id, Hindrance::Closed, reason);
             }
             News::Loaded { id, loaded, print } => {
                 self.lives_with(id, print);
@@ -269,8 +269,7 @@ impl Supervisor {
             }
             Err(error @ OpenError::Locked(_)) => {
                 let reason = error.to_string();
-                self.queue.push_back((id, Event::Invalid(reason)));
-                return;
+                return self.is_hindered(id, Hindrance::Held, reason);
             }
             Err(error @ (OpenError::NotAFifo(_) | OpenError::Io { .. })) => {
                 // It runs all the same; only sv can't reach it.
@@ -297,6 +296,15 @@ impl Supervisor {
         }
     }
 
+    /// It can't be used, and its definition is not to blame.
+    pub fn is_hindered(&mut self, id: ServiceId, by: Hindrance, reason: String) {
+        if let Some(place) = self.places.get_mut(&id) {
+            place.hindrance = Some(by);
+        }
+        self.desk.findings.remove(&id);
+        self.queue.push_back((id, Event::Invalid(reason)));
+    }
+
     /// It has no `supervise/`; what a supervisor under another keeper has left of it stands elsewhere.
     fn goes_aside(&mut self, id: ServiceId, aside: Option<Box<Aside>>) {
         let Some(place) = self.places.get_mut(&id) else {
@@ -316,6 +324,7 @@ impl Supervisor {
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
+        place.hindrance = None;
         let mut definition = match loaded {
             Ok(definition) => definition,
             Err(findings) => {

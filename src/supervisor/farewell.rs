@@ -3,7 +3,7 @@
 use super::leftovers::{self, Pinned};
 use super::vocab::{Exit, ServiceId, Signal, Tick};
 use super::watched::Woken;
-use super::{Supervisor, words};
+use super::{Supervisor, stuck, words};
 use crate::ipc::scribe::ToScribe;
 use crate::ipc::wire::{Ending, Key, SCRIBE, ToKeeper};
 use std::collections::HashSet;
@@ -205,7 +205,7 @@ impl Supervisor {
     }
 
     /// The services that have not been forgotten.
-    fn still_there(&self) -> String {
+    pub fn still_there(&self) -> String {
         let mains = self.places.values().filter(|place| place.main.is_none());
         first_of(&mains.map(|place| &*place.name).collect::<Vec<_>>())
     }
@@ -283,10 +283,8 @@ impl Supervisor {
                     pin.signal(i32::from(Signal::KILL.0));
                 }
             } else if !pinned.is_empty() {
-                tracing::error!(
-                    "left behind, KILL does not end them: {}",
-                    words::names(&named)
-                );
+                tracing::error!("left behind: {}", stuck::all(&named).words());
+                self.are_left_behind(named);
             }
             return self.close_scribe();
         }

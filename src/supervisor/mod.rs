@@ -12,6 +12,7 @@ mod awaited;
 mod background;
 mod capacity;
 mod cgroups;
+mod closing;
 mod diagnostics;
 mod directories;
 mod disk;
@@ -31,10 +32,12 @@ mod perform;
 mod place;
 mod quarantine;
 mod requests;
+mod resolve;
 mod runit;
 mod show;
 mod standing;
 mod story;
+mod stuck;
 mod sweep;
 mod takeover;
 mod threads;
@@ -315,6 +318,8 @@ struct Supervisor {
     afterwards: Afterwards,
     ends: Ends,
     abroad: Abroad,
+    /// What could not be ended at the end.
+    left_behind: Vec<vocab::Leftover>,
     dirty: Vec<ServiceId>,
     /// Services whose directory is to be opened, and those for which that is under way.
     to_adopt: VecDeque<ServiceId>,
@@ -372,6 +377,7 @@ impl Supervisor {
             afterwards: Afterwards::default(),
             ends: Ends::default(),
             abroad: Abroad::default(),
+            left_behind: Vec::new(),
             dirty: Vec::new(),
             to_adopt: VecDeque::new(),
             adopting: BTreeSet::new(),
@@ -467,6 +473,7 @@ impl Supervisor {
         self.pen.send_held_back();
         self.serve_overdue();
         self.desk.overdue(self.now());
+        self.shutdowns_overdue();
         self.keeper.flush()?;
         self.catch_up();
         self.tell_untold();

@@ -54,6 +54,7 @@ impl Supervisor {
             }
             Action::Forget => {
                 self.say_notices();
+                self.note_left_behind(id);
                 self.afterwards.forget(id);
                 self.ends.forget(id);
                 self.forget(id);

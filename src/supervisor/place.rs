@@ -98,6 +98,8 @@ pub struct Place {
     pub log_echoed: Option<Box<str>>,
     /// Fingerprint of its definition, and since when that has been in force.
     pub definition: Option<(u64, u64)>,
+    /// What keeps it from being started, where that is not its definition.
+    pub hindrance: Option<Hindrance>,
     /// Its definition is left unread, since a supervisor may have died of it.
     pub quarantined: bool,
     /// ... or was, and has not been lived with since.
@@ -112,6 +114,17 @@ pub struct Place {
     pub dirty: bool,
     /// The definition's own complaints that do not keep it from running.
     pub warnings: Vec<String>,
+}
+
+/// Why a service can't be used although there is nothing wrong with its definition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hindrance {
+    /// Another supervisor has the lock of its `supervise/`.
+    Held,
+    /// No open files are left for it.
+    Short,
+    /// Its directory can't be opened.
+    Closed,
 }
 
 /// The index of a role in arrays and on the wire.

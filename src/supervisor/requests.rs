@@ -1,11 +1,13 @@
 //! What clients ask for, and that each gets exactly one answer.
 
+use super::closing::Waiting;
 use super::door::{Ask, refusal};
 use super::untold::Untold;
 use super::vocab::{Command, Event, FailedBecause, Outcome, ServiceId, Tick, Token};
 use super::{Job, Supervisor, show, words};
-use crate::ipc::control::{self, NAMES_MAX, Request, Response, Service, Trouble, VERSION, Verb};
+use crate::ipc::control::{self, NAMES_MAX, Response, Service, Trouble, VERSION, Verb};
 use crate::ipc::scribe::ToScribe;
+use crate::machine::view::Phase;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -17,10 +19,6 @@ pub use why::Tail;
 const MARGIN: Duration = Duration::from_secs(10);
 /// Stands in for a time-out that is set to never.
 const ENDLESS: Duration = Duration::from_secs(10);
-/// A name with so many slips of the pen is still recognised, which can't make a greater difference
-/// in length than this.
-const NEAR: usize = 2;
-const NEAR_BYTES: usize = NEAR * 4;
 /// How long a stalled disk can hold up a request.
 const LOOK_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -30,7 +28,7 @@ pub struct Desk {
     last: u64,
     pending: BTreeMap<u64, Pending>,
     tokens: BTreeMap<Token, (u64, ServiceId)>,
-    shutdowns: Vec<Ask>,
+    pub shutdowns: Vec<Waiting>,
     /// Answers on their way out.
     pub untold: Untold,
     arrived: VecDeque<Arrived>,
@@ -70,6 +68,7 @@ impl Desk {
             .values()
             .filter_map(|pending| pending.deadline)
             .chain(arrived)
+            .chain(self.shutdowns.iter().filter_map(|it| it.until))
             .chain(self.untold.deadline())
             .min()
     }
@@ -119,7 +118,7 @@ pub fn respond(ask: &Ask, ok: bool, services: Vec<Service>) {
     });
 }
 
-fn refuse(ask: &Ask, code: &str, message: String) {
+pub fn refuse(ask: &Ask, code: &str, message: String) {
     let _ = ask.answer.send(refusal(ask.request.id, code, message));
 }
 
@@ -252,6 +251,7 @@ impl Supervisor {
             Err(trouble) => return refuse(&ask, &trouble.code, trouble.message),
         };
         match command(request.verb) {
+            Some(command) if self.is_too_late_for(command) => self.refuse_at_the_end(&ask),
             Some(command) => self.ask_command(ask, command, ids),
             None if request.verb == Verb::Why => self.ask_why(ask, ids),
             None => {
@@ -261,81 +261,16 @@ impl Supervisor {
         }
     }
 
-    /// Names and patterns to services; each name must be one, each pattern may match none.
-    fn resolve(&mut self, request: &Request) -> Result<Vec<ServiceId>, Trouble> {
-        let trouble = |code: &str, message: String| Trouble {
-            code: code.into(),
-            message,
-        };
-        if request.names.is_empty() {
-            return Ok(self.fleet.ids().collect());
-        }
-        let mut found = Vec::new();
-        for name in &request.names {
-            let name = name.trim_end_matches('/');
-            if let Some(id) = self.fleet.by_name(name) {
-                found.push(id);
-                continue;
-            }
-            if !name.contains(['*', '?', '[']) {
-                return Err(trouble("no-such-service", self.no_such(name)));
-            }
-            let pattern = glob::Pattern::new(name)
-                .map_err(|error| trouble("bad-request", format!("pattern {name:?}: {error}")))?;
-            let matching: Vec<ServiceId> = self
-                .fleet
-                .ids()
-                .filter(|id| {
-                    // A pattern without a slash means services, not their log services.
-                    let name = self.fleet.name(*id).unwrap_or_default();
-                    pattern.matches(name)
-                        && (self.fleet.main_of(*id).is_none() || pattern.as_str().contains('/'))
-                })
-                .collect();
-            if matching.is_empty() {
-                return Err(trouble(
-                    "no-such-service",
-                    format!("no service matches {name:?}"),
-                ));
-            }
-            found.extend(matching);
-        }
-        let mut seen = BTreeSet::new();
-        found.retain(|id| seen.insert(*id));
-        Ok(found)
-    }
-
-    fn no_such(&self, name: &str) -> String {
-        if self.names.is_let_go(name) {
-            return format!(
-                "{name} was told to leave (exit); it is taken up again in a few seconds, \
-                 or at once by 'outlast reload'"
-            );
-        }
-        if let Some(of) = self.names.twin_of(name) {
-            return format!("{name} is the same directory as {of}; use that name");
-        }
-        let dir = self.settings.dir.display();
-        let near = self
-            .fleet
-            .ids()
-            .filter_map(|id| self.fleet.name(id))
-            // A look at the lengths spares the comparison, which costs their product.
-            .filter(|known| known.len().abs_diff(name.len()) <= NEAR_BYTES)
-            .map(|known| (strsim::damerau_levenshtein(known, name), known))
-            .min()
-            .filter(|(distance, _)| *distance <= NEAR);
-        match near {
-            Some((_, near)) => format!("no service {name:?} in {dir}; did you mean {near}?"),
-            None => format!("no service {name:?} in {dir}; 'outlast list' names those there are"),
-        }
-    }
-
     fn ask_command(&mut self, ask: Ask, command: Command, ids: Vec<ServiceId>) {
         let request = &ask.request;
         let now = self.now();
         let verb = request.verb;
         if !request.wait {
+            let idle: Vec<ServiceId> = ids
+                .iter()
+                .copied()
+                .filter(|it| self.has_nobody_for(*it, command))
+                .collect();
             for id in &ids {
                 self.event(
                     *id,
@@ -347,8 +282,18 @@ impl Supervisor {
                 );
             }
             self.settle();
-            let services = ids.into_iter().filter_map(|id| self.show(id)).collect();
-            return self.answer(ask, true, services, Vec::new());
+            let mut services: Vec<Service> = Vec::new();
+            for id in ids {
+                let mut shown = self.show(id);
+                if let Some(shown) = shown.as_mut().filter(|_| idle.contains(&id)) {
+                    let (code, message) = words::failed(FailedBecause::NotRunning, None);
+                    let code = code.into();
+                    let trouble = Some(Trouble { code, message });
+                    shown.outcome = Some(control::Outcome { ok: false, trouble });
+                }
+                services.extend(shown);
+            }
+            return self.answer(ask, idle.is_empty(), services, Vec::new());
         }
         let limit = request.timeout_ms.map(Duration::from_millis);
         let number = self.desk.next();
@@ -378,6 +323,30 @@ impl Supervisor {
         self.settle();
     }
 
+    /// A signal that would hit nobody, as the machine sees it.
+    fn has_nobody_for(&self, id: ServiceId, command: Command) -> bool {
+        let phase = self.fleet.view(id).map(|view| view.phase);
+        let alive = matches!(phase, Some(Phase::Up | Phase::Stopping));
+        match command {
+            Command::Kill => !alive && phase != Some(Phase::Clearing),
+            Command::Term
+            | Command::Hup
+            | Command::Alarm
+            | Command::Interrupt
+            | Command::Quit
+            | Command::Usr1
+            | Command::Usr2
+            | Command::Pause
+            | Command::Cont => !alive,
+            Command::Up
+            | Command::Once
+            | Command::Down
+            | Command::Exit
+            | Command::Restart
+            | Command::Check => false,
+        }
+    }
+
     /// Long enough for a stop, a finish and a start that go as slowly as they may.
     fn default_limit(&self, id: ServiceId) -> Duration {
         let Some(spec) = self.fleet.spec(id) else {
@@ -399,6 +368,11 @@ impl Supervisor {
         self.look_back();
         let mut shown = self.show(id);
         let (ok, trouble, leftovers) = match outcome {
+            // It may well run, under the supervisor that has it.
+            Outcome::Reached { .. } if self.is_held_by_another(id) => {
+                let problem = shown.as_ref().and_then(|shown| shown.problem.clone());
+                (false, problem, Vec::new())
+            }
             Outcome::Reached { leftovers } => (true, None, leftovers),
             Outcome::Failed(because) => {
                 let problem = shown.as_ref().and_then(|shown| shown.problem.as_ref());
@@ -473,20 +447,5 @@ impl Supervisor {
         self.read_all();
         self.pen.send(&ToScribe::Reload, None);
         respond(ask, true, Vec::new());
-    }
-
-    fn ask_shutdown(&mut self, ask: Ask) {
-        self.shut_down("told to shut down by a client");
-        if ask.request.wait {
-            self.desk.shutdowns.push(ask);
-        } else {
-            respond(&ask, true, Vec::new());
-        }
-    }
-
-    pub fn answer_shutdowns(&mut self) {
-        for ask in std::mem::take(&mut self.desk.shutdowns) {
-            respond(&ask, true, Vec::new());
-        }
     }
 }

@@ -1,14 +1,19 @@
 //! A service as others see it: as the control protocol's object, and as runit's status record.
 
-use super::Supervisor;
+use super::place::Hindrance;
 use super::vocab::{Exit, ServiceId, Tick};
 use super::words;
+use super::{Supervisor, stuck};
 use crate::ipc::control::{LastExit, Leftover, Service, State, Trouble, Want};
 use crate::launch::report::Words;
+use crate::machine::CHECK_TIME_MAX;
 use crate::machine::view::{self, DownReason, Phase, View};
 use crate::os::clock;
 use crate::svdir::status;
 use std::time::Duration;
+
+/// A check that takes longer is told of.
+const CHECK_SLOW: Duration = Duration::from_millis(900);
 
 /// The wall's time of a tick.
 pub fn wall(at: Tick) -> Duration {
@@ -78,6 +83,18 @@ impl Supervisor {
         })
     }
 
+    /// A check that has been running for longer than checks do.
+    pub fn silent(&self, id: ServiceId) -> Option<String> {
+        let ran = self.now().since(self.fleet.checking(id)?);
+        (ran >= CHECK_SLOW).then(|| {
+            format!(
+                "./check has not answered for {}; it is killed after {}",
+                words::duration(ran),
+                words::duration(CHECK_TIME_MAX)
+            )
+        })
+    }
+
     /// The one thing that matters most of what is wrong.
     pub fn problem(&self, id: ServiceId, view: &View) -> Option<Trouble> {
         let place = self.places.get(&id)?;
@@ -88,9 +105,12 @@ impl Supervisor {
             })
         };
         if let Some(reason) = &view.invalid {
-            let code = match place.quarantined {
-                true => "quarantined",
-                false => "bad-definition",
+            let code = match place.hindrance {
+                _ if place.quarantined => "quarantined",
+                Some(Hindrance::Held) => "held-by-another",
+                Some(Hindrance::Short) => "no-open-files",
+                Some(Hindrance::Closed) => "directory-refused",
+                None => "bad-definition",
             };
             return trouble(code, reason.clone());
         }
@@ -104,8 +124,7 @@ impl Supervisor {
             };
         }
         if view.unkillable {
-            let leftovers = words::names(&view.leftovers);
-            return trouble("unkillable", format!("KILL does not end {leftovers}"));
+            return trouble("unkillable", stuck::of(view).words());
         }
         match view.phase {
             Phase::Backoff => {
@@ -128,7 +147,12 @@ impl Supervisor {
                 return trouble("leftovers", format!("ending {leftovers}"));
             }
             Phase::Up if !view.ready => {
-                return trouble("not-ready", "./check has not passed yet".into());
+                return trouble("not-ready", unready(self.silent(id)));
+            }
+            Phase::Up => {
+                if let Some(silent) = self.silent(id) {
+                    return trouble("check-hangs", silent);
+                }
             }
             Phase::Down => {
                 if let (Some(DownReason::Policy | DownReason::Done), Some(last)) =
@@ -140,12 +164,8 @@ impl Supervisor {
                     return trouble("failed", format!("{}; stays down", words::exit(exit)));
                 }
             }
-            Phase::Starting
-            | Phase::Up
-            | Phase::Stopping
-            | Phase::Clearing
-            | Phase::Finish
-            | Phase::Broken => {}
+            Phase::Starting | Phase::Stopping | Phase::Clearing | Phase::Finish | Phase::Broken => {
+            }
         }
         if let Some(text) = &place.log_trouble {
             return trouble("log", format!("log: {text}"));
@@ -155,6 +175,11 @@ impl Supervisor {
         }
         None
     }
+}
+
+/// Why a run that is up is not ready.
+pub fn unready(silent: Option<String>) -> String {
+    silent.unwrap_or_else(|| "./check has not passed yet".to_owned())
 }
 
 fn times(count: u32) -> String {

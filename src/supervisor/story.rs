@@ -1,9 +1,9 @@
 //! The answer to `why`: what happened to a service, step by step, in sentences.
 
 use super::background::ended_well_at_once;
-use super::place::{Place, real_path};
+use super::place::{Hindrance, Place, real_path};
 use super::vocab::{Leftover, ServiceId};
-use super::{Supervisor, words};
+use super::{Supervisor, show, stuck, words};
 use crate::ipc::control::{Usage, Why};
 use crate::machine::view::{DownReason, Phase, View, Want};
 
@@ -96,7 +96,7 @@ impl Supervisor {
         }
         if let Some(reason) = &view.invalid {
             let text = self.desk.findings.get(&id).unwrap_or(reason);
-            story.push(match place.quarantined {
+            story.push(match place.quarantined || place.hindrance.is_some() {
                 true => text.to_string(),
                 false => format!("its definition can't be used: {text}"),
             });
@@ -112,8 +112,10 @@ impl Supervisor {
                 view.start_failures
             ));
         }
-        story.extend(phase(view, place, now));
-        if !view.leftovers.is_empty() {
+        story.extend(phase(view, place, self.silent(id), now));
+        if view.unkillable {
+            story.push(stuck::of(view).words());
+        } else if !view.leftovers.is_empty() {
             story.push(format!(
                 "of ended runs still there: {}",
                 words::names(&view.leftovers)
@@ -158,11 +160,17 @@ fn advice(view: &View, place: &Place, living_on: &[Leftover], lines: Lines) -> O
                 .to_owned(),
         });
     }
+    if let Some(hindrance) = place.hindrance.filter(|_| view.invalid.is_some()) {
+        return Some(around(hindrance, place));
+    }
     if view.invalid.is_some() {
         return Some(format!(
             "mend {}; it is read again as soon as it changes",
             place.dir.join("service.toml").display()
         ));
+    }
+    if view.unkillable {
+        return Some(stuck::of(view).advice());
     }
     if view.failure.is_some() {
         let advice = place.words.as_ref().map(|words| words.advice.clone());
@@ -186,6 +194,12 @@ fn advice(view: &View, place: &Place, living_on: &[Leftover], lines: Lines) -> O
                 "{look}; 'outlast restart {name}' tries now, 'outlast stop {name}' gives up"
             ))
         }
+        Phase::Down if !living_on.is_empty() => Some(format!(
+            "end what lives on, if it is this service's: kill {}; for later runs: scope = \"tree\" under \
+             [stop] in {}, or keep the program in the foreground",
+            pids(living_on),
+            place.dir.join("service.toml").display()
+        )),
         Phase::Down => match view.down {
             Some(DownReason::NormallyDown) => Some(format!(
                 "'outlast start {name}' starts it; remove {} to have it started always",
@@ -214,6 +228,31 @@ fn advice(view: &View, place: &Place, living_on: &[Leftover], lines: Lines) -> O
     }
 }
 
+fn pids(leftovers: &[Leftover]) -> String {
+    let pids: Vec<String> = leftovers.iter().map(|it| it.pid.0.to_string()).collect();
+    pids.join(" ")
+}
+
+/// What to do where nothing is to be mended in its definition.
+fn around(hindrance: Hindrance, place: &Place) -> String {
+    match hindrance {
+        Hindrance::Held => format!(
+            "end the other supervisor, which 'fuser {}' names, or take the directory away from it; \
+             it is tried again by itself every few seconds",
+            place.dir.join("supervise/lock").display()
+        ),
+        Hindrance::Short => {
+            "allow more open files where outlast is started, and start it again; or \
+                             remove services that are not needed, then: outlast reload"
+                .to_owned()
+        }
+        Hindrance::Closed => format!(
+            "look at {}; it is tried again when it changes, or by: outlast reload",
+            place.dir.display()
+        ),
+    }
+}
+
 /// For a run that has ended although all was well, or whose successor meets what it left behind.
 fn to_the_foreground(view: &View, place: &Place, living_on: &[Leftover]) -> String {
     let (name, well) = (&place.name, ended_well_at_once(view));
@@ -228,7 +267,10 @@ fn to_the_foreground(view: &View, place: &Place, living_on: &[Leftover]) -> Stri
         ),
     };
     if !living_on.is_empty() {
-        text.push_str(", and end by kill what lives on, named above");
+        text.push_str(&format!(
+            ", and end what lives on: kill {}",
+            pids(living_on)
+        ));
     }
     if well {
         text.push_str(&format!(
@@ -240,7 +282,7 @@ fn to_the_foreground(view: &View, place: &Place, living_on: &[Leftover]) -> Stri
     text
 }
 
-fn phase(view: &View, place: &Place, now: super::Tick) -> Vec<String> {
+fn phase(view: &View, place: &Place, silent: Option<String>, now: super::Tick) -> Vec<String> {
     let since = words::duration(now.since(view.since));
     let text = match view.phase {
         Phase::Down => {
@@ -256,8 +298,11 @@ fn phase(view: &View, place: &Place, now: super::Tick) -> Vec<String> {
         }
         Phase::Starting => format!("being started for {since}"),
         Phase::Up if view.paused => format!("up for {since}, paused (SIGSTOP)"),
-        Phase::Up if !view.ready => format!("up for {since}, but ./check has not passed yet"),
-        Phase::Up => format!("up for {since}"),
+        Phase::Up if !view.ready => format!("up for {since}, but {}", show::unready(silent)),
+        Phase::Up => match silent {
+            Some(silent) => format!("up for {since}; {silent}"),
+            None => format!("up for {since}"),
+        },
         Phase::Stopping => format!("told to stop {since} ago, has not ended yet"),
         Phase::Clearing => format!("ending what the last run left behind for {since}"),
         Phase::Finish => format!("./finish has been running for {since}"),
@@ -279,6 +324,12 @@ fn phase(view: &View, place: &Place, now: super::Tick) -> Vec<String> {
                 words::duration(at.since(now))
             ),
             None if place.quarantined => "not started before its definition has been read".into(),
+            None if place.hindrance == Some(Hindrance::Held) => {
+                "broken: it is tried again every few seconds".into()
+            }
+            None if place.hindrance == Some(Hindrance::Short) => {
+                "broken: it is tried again when another service has gone".into()
+            }
             None => "broken: it is tried again when its directory changes".into(),
         },
     };

@@ -1,5 +1,6 @@
 //! The words for what happens, the same on stderr, in the log and in `why`.
 
+use super::stuck;
 use super::vocab::{Exit, FailedBecause, Leftover, Notice};
 use crate::launch::report::Words;
 use nix::errno::Errno;
@@ -105,9 +106,8 @@ pub fn notice(notice: &Notice) -> String {
             )
         }
         Notice::Unkillable { leftovers } => format!(
-            "KILL does not end {}: held by the kernel, mostly by a disk or a file server; \
-             it is not started again before they are gone",
-            names(leftovers)
+            "{}; it is not started again before that is gone",
+            stuck::all(leftovers).words()
         ),
         Notice::Invalid { reason } => reason.clone(),
         Notice::Gone => "gone: no longer supervised".into(),

@@ -157,7 +157,7 @@ impl Reader<'_> {
                 "clear-env" => self.spec.identity.clear_env = self.boolean(&item),
                 "env" => self.env(&item),
                 "env-file" => self.spec.identity.env_files = self.paths(&item),
-                "directory" => self.spec.identity.directory = self.text(&item, PATH_BYTES_MAX),
+                "directory" => self.spec.identity.directory = self.place(&item),
                 "umask" => self.spec.identity.umask = self.umask(&item),
                 "limits" => self.limits(&item),
                 "cgroup" => self.cgroup(&item),
@@ -227,6 +227,21 @@ impl Reader<'_> {
         };
         let groups: Vec<String> = items.iter().filter_map(|item| self.who(item)).collect();
         self.spec.identity.groups = Some(groups);
+    }
+
+    /// A directory to work in.
+    fn place(&mut self, item: &Item<'_>) -> Option<String> {
+        let text = self.text(item, PATH_BYTES_MAX)?;
+        if text.is_empty() {
+            let help = "leave it out for the service directory";
+            self.wrong(
+                item.span.clone(),
+                "directory names nothing".to_owned(),
+                help,
+            );
+            return None;
+        }
+        Some(text)
     }
 
     /// A user or group: a name, or a number as integer or text.

@@ -46,6 +46,9 @@ pub fn duration(text: &str) -> Result<Option<Duration>, String> {
 }
 
 pub fn seconds(seconds: f64) -> Result<Duration, String> {
+    if seconds.is_nan() {
+        return Err("nan is no duration".to_owned());
+    }
     if seconds < 0.0 {
         return Err("a duration can't be negative".to_owned());
     }

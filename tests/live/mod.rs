@@ -10,6 +10,7 @@ mod container;
 mod crashes;
 mod daemons;
 mod faults;
+mod hindered;
 mod keeperless;
 mod lifelines;
 mod logging;

@@ -312,7 +312,11 @@ fn mistakes_have_line_column_and_a_way_out() {
         ),
         (
             "stop.timeout = nan",
-            "service.toml:1:16: stop.timeout has no good value",
+            "service.toml:1:16: stop.timeout has no good value; nan is no duration",
+        ),
+        (
+            "directory = ''",
+            "service.toml:1:13: directory names nothing",
         ),
         (
             "stop.timeout = '10 sec'",
