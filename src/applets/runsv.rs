@@ -28,7 +28,7 @@ const HELD_PATIENCE: Duration = Duration::from_millis(200);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn main(args: &[OsString]) -> u8 {
-    let Some(dir) = args.get(1) else {
+    let [_, dir] = args else {
         let program = args.first().map_or(&b"runsv"[..], |name| name.as_bytes());
         complain(&[b"usage: ", program, b" dir\n"]);
         return USAGE;

@@ -228,9 +228,10 @@ impl Show {
             out.write_all(self.readers[index].label.as_bytes())?;
             if !self.options.raw
                 && let Some((_, rest)) = stamp::parse(text)
+                && let Some(time) = self.time(time)
             {
                 text = rest;
-                write!(out, "{} ", self.time(time))?;
+                write!(out, "{time} ")?;
             }
         }
         if self.options.raw {
@@ -250,20 +251,16 @@ impl Show {
         }
     }
 
-    /// `2026-11-20T11:00:00.123+01:00`
-    fn time(&self, at: Duration) -> String {
-        let Ok(moment) = Timestamp::try_from(std::time::UNIX_EPOCH + at) else {
-            return String::from("?");
-        };
+    /// `2026-11-20T11:00:00.123+01:00`; None beyond the calendar.
+    fn time(&self, at: Duration) -> Option<String> {
+        let moment = Timestamp::try_from(std::time::UNIX_EPOCH.checked_add(at)?).ok()?;
         let form = if self.options.utc {
             "%Y-%m-%dT%H:%M:%S%.3fZ"
         } else {
             "%Y-%m-%dT%H:%M:%S%.3f%:z"
         };
-        moment
-            .to_zoned(self.zone.clone())
-            .strftime(form)
-            .to_string()
+        let local = moment.to_zoned(self.zone.clone());
+        Some(local.strftime(form).to_string())
     }
 }
 
@@ -337,12 +334,12 @@ mod tests {
     fn stamps_of_every_form_are_shown_in_one_form() {
         let place = tempfile::tempdir().unwrap();
         let text = "2026-11-20T10:00:00.12345 iso\n2026-11-20_10:00:01.00000 human\n\
-                    @400000006b001a2c1dcd6500 tai\nnone\n";
+                    @400000006b001a2c1dcd6500 tai\nnone\n9999-12-31T23:00:00.00000 far\n";
         let source = log(place.path(), "web", text);
         assert_eq!(
             shown(std::slice::from_ref(&source), &utc()),
             "2026-11-20T10:00:00.123Z iso\n2026-11-20T10:00:01.000Z human\n\
-             2026-11-20T10:00:02.500Z tai\nnone\n"
+             2026-11-20T10:00:02.500Z tai\nnone\n9999-12-31T23:00:00.00000 far\n"
         );
         let raw = Options { raw: true, ..utc() };
         assert_eq!(shown(&[source], &raw), text);

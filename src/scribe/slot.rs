@@ -258,6 +258,7 @@ impl Slot {
         let path = self.log.path();
         let words = match (trouble, self.log.processor_words()) {
             (None | Some(Halt::Processing), Some(words)) => Some(words),
+            (Some(Halt::Full), _) => Some(self.log.full_words()),
             (trouble, _) => trouble.map(|halt| halt.words(path)),
         };
         let aside = self.log.without().map(|halt| halt.words_without(path));

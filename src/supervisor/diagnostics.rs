@@ -6,6 +6,7 @@
 use crate::ipc::told::{Stream, Told};
 use crate::ipc::wire::Format;
 use nix::unistd::{AccessFlags, access};
+use std::ffi::OsString;
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -101,7 +102,13 @@ enum Diary {
         /// When it was last tried in vain.
         failed: Option<Instant>,
     },
-    Open(RollingFileAppender),
+    Open {
+        root: PathBuf,
+        appender: RollingFileAppender,
+        /// The newest of the files, when that was last looked for.
+        newest: Option<OsString>,
+        looked: Instant,
+    },
 }
 
 impl Diary {
@@ -128,7 +135,14 @@ impl Diary {
                 return Err(io::ErrorKind::NotFound.into());
             }
             match Diary::build(root) {
-                Ok(appender) => *self = Diary::Open(appender),
+                Ok(appender) => {
+                    *self = Diary::Open {
+                        newest: newest(root),
+                        root: std::mem::take(root),
+                        appender,
+                        looked: Instant::now(),
+                    };
+                }
                 Err(error) => {
                     if failed.replace(Instant::now()).is_none() {
                         eprintln!(
@@ -141,20 +155,59 @@ impl Diary {
             }
         }
         match self {
-            Diary::Open(appender) => Ok(appender),
+            Diary::Open { appender, .. } => Ok(appender),
             Diary::Closed { .. } => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
+impl Diary {
+    /// Begins anew when the file has been removed: what is written into it, nobody finds.
+    fn look(&mut self) {
+        let Diary::Open {
+            root,
+            newest: known,
+            looked,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if looked.elapsed() < TRY_AGAIN {
+            return;
+        }
+        *looked = Instant::now();
+        // At midnight there is a newer one.
+        let found = newest(root);
+        if found < *known {
+            *self = Diary::new(root);
+        } else {
+            *known = found;
+        }
+    }
+}
+
+/// The newest of the daily files: their names have the date.
+fn newest(root: &Path) -> Option<OsString> {
+    let names = std::fs::read_dir(root).ok()?.flatten();
+    let names = names.map(|entry| entry.file_name());
+    names
+        .filter(|name| {
+            let name = name.as_encoded_bytes();
+            name.starts_with(b"outlast.") && name.ends_with(b".log")
+        })
+        .max()
+}
+
 impl io::Write for Diary {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.look();
         self.open()?.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Diary::Open(appender) => appender.flush(),
+            Diary::Open { appender, .. } => appender.flush(),
             Diary::Closed { .. } => Ok(()),
         }
     }
@@ -285,6 +338,33 @@ mod tests {
     use super::*;
     use std::fs;
     use std::io::Write;
+
+    #[test]
+    fn a_diary_that_is_removed_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let mut diary = Diary::new(&root);
+        diary.write_all(b"one\n").unwrap();
+        let file = root.join(newest(&root).unwrap());
+        let hurry = |diary: &mut Diary| {
+            if let Diary::Open { looked, .. } = diary {
+                *looked = Instant::now().checked_sub(TRY_AGAIN).unwrap();
+            }
+        };
+        hurry(&mut diary);
+        diary.write_all(b"two\n").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"one\ntwo\n");
+        for whole in [false, true] {
+            match whole {
+                false => fs::remove_file(&file).unwrap(),
+                true => fs::remove_dir_all(&root).unwrap(),
+            }
+            hurry(&mut diary);
+            diary.write_all(b"three\n").unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"three\n");
+        }
+    }
 
     #[test]
     fn a_diary_that_could_not_be_opened_is_written_when_it_can_be() {

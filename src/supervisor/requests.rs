@@ -379,8 +379,8 @@ impl Supervisor {
                 // For a time-out the state says more than an old problem.
                 let (code, message) = match (because, self.fleet.view(id)) {
                     (FailedBecause::TimedOut, Some(view)) if problem.is_none() => {
-                        let state = show::state(view.phase);
-                        words::failed(because, Some(&format!("it is {state:?}").to_lowercase()))
+                        let name = self.fleet.name(id).unwrap_or_default();
+                        words::failed(because, Some(&words::not_there_yet(name, &view)))
                     }
                     (FailedBecause::Ended, Some(view)) if problem.is_none() => {
                         let exit = view.last_exit.and_then(|last| last.exit).map(words::exit);

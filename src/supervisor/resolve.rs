@@ -56,6 +56,9 @@ impl Supervisor {
     }
 
     fn no_such(&self, name: &str) -> String {
+        if name.is_empty() {
+            return "an empty name is no service's; 'outlast list' names those there are".into();
+        }
         if self.names.is_let_go(name) {
             return format!(
                 "{name} was told to leave (exit); it is taken up again in a few seconds, \

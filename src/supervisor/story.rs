@@ -334,6 +334,12 @@ fn phase(view: &View, place: &Place, silent: Option<String>, now: super::Tick) -
         },
     };
     let mut story = vec![text];
+    if view.got_term && view.phase == Phase::Up {
+        story.push(match view.paused {
+            true => "it was told to end, which it can't while it is paused".into(),
+            false => "it was told to end, and has not done so".to_owned(),
+        });
+    }
     if view.restarts > 0 {
         let times = match view.restarts {
             1 => "once".to_owned(),

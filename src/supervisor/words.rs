@@ -3,6 +3,7 @@
 use super::stuck;
 use super::vocab::{Exit, FailedBecause, Leftover, Notice};
 use crate::launch::report::Words;
+use crate::machine::view::{Phase, View};
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -128,6 +129,29 @@ pub fn cannot_start(words: &Words, next: Option<Duration>, over: bool) -> String
         .join("; ")
 }
 
+/// Where a service is that has not come to where it was to be in time.
+pub fn not_there_yet(name: &str, view: &View) -> String {
+    match view.phase {
+        Phase::Up if view.got_term && view.paused => {
+            format!("it was told to end and is paused; 'outlast cont {name}' lets it go on")
+        }
+        Phase::Up if view.got_term => format!(
+            "it was told to end and has not; if it does not heed the signal, 'outlast kill {name}' \
+             ends it"
+        ),
+        Phase::Up if view.paused => "it is up, and paused".into(),
+        Phase::Up if !view.ready => "it is up, and ./check has not passed".into(),
+        Phase::Up => "it is up".into(),
+        Phase::Starting => "it is being started".into(),
+        Phase::Stopping => "it was told to stop and has not ended".into(),
+        Phase::Clearing => "it has ended, and what it left behind has not".into(),
+        Phase::Finish => "it has ended, and its finish script runs".into(),
+        Phase::Backoff => "it waits for its next start".into(),
+        Phase::Broken => "it can't be started".into(),
+        Phase::Down => "it is down".into(),
+    }
+}
+
 /// Code and words for a command that did not reach its state.
 pub fn failed(because: FailedBecause, problem: Option<&str>) -> (&'static str, String) {
     let (code, text) = match because {
@@ -165,10 +189,10 @@ mod tests {
             (code, text.as_str()),
             ("cannot-start", "cannot start: no run")
         );
-        let (_, text) = failed(FailedBecause::TimedOut, Some("it is stopping"));
+        let (_, text) = failed(FailedBecause::TimedOut, Some("it is being started"));
         assert_eq!(
             text,
-            "not reached in time; it goes on trying: it is stopping"
+            "not reached in time; it goes on trying: it is being started"
         );
     }
 

@@ -34,9 +34,9 @@ pub fn with(script: &str) -> String {
 #[test]
 fn arguments_and_directories_that_are_none() {
     let seen = twin(
-        "runsv; echo $?; runsv none; echo $?; echo >file; runsv file; echo $?; runsv -V; echo $?",
+        "runsv; echo $?; runsv a b 2>&1; echo $?; runsv none; echo $?; echo >file; runsv file; echo $?; runsv -V; echo $?",
     );
-    assert_eq!(seen.stdout, "1\n111\n111\n111\n");
+    assert_eq!(seen.stdout, "1\nusage: runsv dir\n\n1\n111\n111\n111\n");
     assert!(
         seen.stderr.starts_with("usage: runsv dir\n\n"),
         "{}",

@@ -454,3 +454,33 @@ fn a_run_that_calls_sv_on_itself_is_understood_at_its_first_start() {
     });
     assert_eq!(web.restarts, 0);
 }
+
+#[test]
+fn a_term_that_is_not_heeded_is_told_with_what_helps() {
+    let world = World::new();
+    world.run(
+        "deaf",
+        "trap '' TERM; echo deaf; while :; do sleep 0.1; done",
+    );
+    world.run("held", "exec sleep 1000");
+    world.until_line("deaf", "deaf");
+    world.until_up("held");
+    world.must(Verb::Pause, &["held"]);
+    for (name, advice, story) in [
+        ("deaf", "outlast kill deaf", "was told to end, and has not"),
+        ("held", "outlast cont held", "can't while it is paused"),
+    ] {
+        let mut term = request(Verb::Term, &[name]);
+        term.timeout_ms = Some(200);
+        let answer = world.request(&term);
+        let outcome = answer.services[0].outcome.as_ref().expect("an outcome");
+        let trouble = outcome.trouble.as_ref().expect("trouble");
+        assert_eq!(trouble.code, "timed-out");
+        assert!(trouble.message.contains(advice), "{}", trouble.message);
+        let why = world.outlast(&["why", name]);
+        let why = String::from_utf8(why.stdout).expect("UTF-8");
+        assert!(why.contains(story), "{why}");
+    }
+    world.must(Verb::Kill, &["deaf"]);
+    world.must(Verb::Cont, &["held"]);
+}

@@ -66,6 +66,19 @@ impl Log {
         })
     }
 
+    /// That the disk is full, with the way out that is left.
+    pub fn full_words(&self) -> String {
+        let words = Halt::Full.words(&self.path);
+        let olds = dir::list(&self.path).is_ok_and(|olds| !olds.is_empty());
+        match self.settings().min {
+            None if olds => words,
+            Some(_) | None => match words.split_once(", or let old") {
+                Some((words, _)) => words.to_owned(),
+                None => words,
+            },
+        }
+    }
+
     /// On a full disk: deletes the oldest file, if the config's N allows one to go.
     pub(super) fn make_room(&self, desk: &mut Desk) -> Option<Old> {
         let (min, keep) = (self.settings().min?, self.settings().keep);

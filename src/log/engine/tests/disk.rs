@@ -137,3 +137,21 @@ fn a_read_only_file_system_is_waited_out() {
         "one\n"
     );
 }
+
+#[test]
+fn a_full_disk_is_told_with_what_would_help() {
+    for (config, olds, advised) in [("", 0, false), ("", 1, true), ("N1\n", 1, false)] {
+        let mut bench = Bench::with(settings(4), config);
+        bench.log.open(&mut bench.desk, bench.now);
+        for _ in 0..=olds {
+            bench.take("one\n");
+        }
+        let words = bench.log.full_words();
+        assert!(words.contains("make room"), "{words}");
+        assert_eq!(
+            words.contains("echo N2"),
+            advised,
+            "{config:?} {olds}: {words}"
+        );
+    }
+}
