@@ -16,6 +16,8 @@ const EACH: usize = 3;
 /// For everything else: clients, the scribe, processes that are starting or left over. Of a small limit
 /// half.
 const OTHERS: usize = 128;
+/// ... but never less than what the parts need for themselves.
+const OTHERS_LEAST: usize = 32;
 
 pub struct Capacity {
     /// Open files allowed to us, and so to the keeper.
@@ -33,7 +35,8 @@ impl Capacity {
     }
 
     fn services(&self) -> usize {
-        self.limit.saturating_sub(OTHERS.min(self.limit / 2)) / EACH
+        let others = (self.limit / 2).clamp(OTHERS_LEAST, OTHERS);
+        self.limit.saturating_sub(others) / EACH
     }
 
     pub fn forget(&mut self, id: ServiceId) {

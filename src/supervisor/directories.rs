@@ -97,8 +97,11 @@ impl Supervisor {
     }
 
     fn scanned(&mut self, scan: &Scan) {
-        if !matches!(self.stage, super::Stage::Serving) || self.runit.is_leaving() {
+        if !matches!(self.stage, super::Stage::Serving) {
             return;
+        }
+        if self.runit.is_leaving() {
+            return self.take_up_known(scan);
         }
         for (name, why) in &scan.odd {
             if self.desk.odd.insert(name.clone()) {
@@ -155,6 +158,22 @@ impl Supervisor {
                 self.disk.give(Job::Read {
                     name: found.name.clone(),
                 });
+            }
+        }
+    }
+
+    /// runsvdir is no more, so nothing new is begun. What a predecessor of ours had goes on, and sv is
+    /// to reach it.
+    fn take_up_known(&mut self, scan: &Scan) {
+        for found in &scan.found {
+            let Some(id) = self.fleet.by_name(&found.name) else {
+                continue;
+            };
+            if let Some(place) = self.places.get_mut(&id).filter(|it| it.inode.is_none()) {
+                place.link = found.link;
+                place.inode = Some((found.dev, found.ino));
+                place.title = found.title.as_str().into();
+                self.to_adopt.push_back(id);
             }
         }
     }

@@ -170,6 +170,10 @@ impl Supervisor {
                 place.began(pid);
             }
         }
+        if matches!(role, Role::Check | Role::Control) {
+            // Whoever comes after a killed keeper is to know of it.
+            self.mark(id);
+        }
         self.queue.push_back((
             id,
             Event::Spawned {

@@ -6,6 +6,7 @@ use super::vocab::{Event, Exit, Leftover, Role, ServiceId, Signal};
 use super::watched::Woken;
 use super::{Supervisor, abroad, cgroups, words};
 use crate::machine::spec::Scope;
+use crate::os::identity::Identity;
 use crate::os::pidfd::is_number_in_use;
 use std::collections::HashSet;
 
@@ -148,20 +149,9 @@ impl Supervisor {
         if !killed || !own || !is_number_in_use(pid) {
             return;
         }
-        let mut ended = Vec::new();
-        // Again for what was forked meanwhile.
-        for _ in 0..SCRIPT_ROUNDS {
-            let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
-            let of_it = strays.iter().filter(|stray| stray.session == pid);
-            let pinned: Vec<Pinned> = of_it.filter_map(Pinned::pin).collect();
-            if pinned.is_empty() {
-                break;
-            }
-            for pin in &pinned {
-                pin.signal(i32::from(Signal::KILL.0));
-            }
-            ended.extend(pinned.into_iter().map(|pin| pin.leftover));
-        }
+        let ended = kill_session(pid, || {
+            leftovers::strays(self.keeper_pid, &self.booked_pids())
+        });
         if let (false, Some(place)) = (ended.is_empty(), self.places.get(&id)) {
             let script = match role {
                 Role::Check => "check",
@@ -169,6 +159,26 @@ impl Supervisor {
             };
             let names = words::names(&ended);
             tracing::warn!(service = &*place.name, "killed with its {script}: {names}");
+        }
+    }
+
+    /// Check and control scripts that another keeper had started, with what they wait for: their answer
+    /// would reach nobody, and the next check is not to run beside the last.
+    pub fn end_left_scripts(&self, id: ServiceId, scripts: &[Identity]) {
+        for script in scripts {
+            let own = self.settings.manner.new_session() && !self.settings.manner.is_runit();
+            let lives = Identity::of(script.pid) == Some(*script);
+            if !own || !lives {
+                continue;
+            }
+            let ended = kill_session(script.pid, || leftovers::anywhere(&self.booked_pids()));
+            if let (false, Some(place)) = (ended.is_empty(), self.places.get(&id)) {
+                let names = words::names(&ended);
+                tracing::warn!(
+                    service = &*place.name,
+                    "a check or control script was left by the killed keeper; it is ended: {names}"
+                );
+            }
         }
     }
 
@@ -195,6 +205,24 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Ends a whole session; looks again for what was forked meanwhile.
+fn kill_session(session: i32, look: impl Fn() -> Vec<Stray>) -> Vec<Leftover> {
+    let mut ended = Vec::new();
+    for _ in 0..SCRIPT_ROUNDS {
+        let strays = look();
+        let of_it = strays.iter().filter(|stray| stray.session == session);
+        let pinned: Vec<Pinned> = of_it.filter_map(Pinned::pin).collect();
+        if pinned.is_empty() {
+            break;
+        }
+        for pin in &pinned {
+            pin.signal(i32::from(Signal::KILL.0));
+        }
+        ended.extend(pinned.into_iter().map(|pin| pin.leftover));
+    }
+    ended
 }
 
 impl Place {

@@ -18,6 +18,7 @@ impl Supervisor {
     /// had started them, and it stands as it stood.
     pub fn take_over(&mut self, id: ServiceId, left: Left) {
         let runit = self.settings.manner.is_runit();
+        self.end_left_scripts(id, &left.scripts);
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
@@ -119,12 +120,17 @@ impl Supervisor {
         };
         let (run, finish) = (place.living(Role::Run), place.living(Role::Finish));
         let nobody = run.is_none() && finish.is_none();
-        if nobody && self.settings.manner.is_runit() {
+        let runit = self.settings.manner.is_runit();
+        if nobody && runit {
             return Record::Nobody;
         }
+        // Under runit's names they go on, as under runit.
+        let scripts = [Role::Check, Role::Control].map(|role| place.living(role));
+        let scripts = scripts.into_iter().flatten().filter(|_| !runit).collect();
         Record::Living(Box::new(Living {
             run,
             finish,
+            scripts,
             pipe: place.pipe,
             sessions: place.sessions.clone(),
             ended: place.ended,

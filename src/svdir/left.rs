@@ -34,6 +34,9 @@ const RECORD_BYTES_MAX: u64 = 16_384;
 pub struct Living {
     pub run: Option<Identity>,
     pub finish: Option<Identity>,
+    /// The check and the control script that run: nobody takes over what they have to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<Identity>,
     /// The inode of the pipe that takes its output to the log service.
     pub pipe: Option<u64>,
     /// Sessions that processes of it were started in and that may have members left.
@@ -82,6 +85,7 @@ impl Record {
 pub struct Left {
     pub run: Option<(i32, PidFd)>,
     pub finish: Option<(i32, PidFd)>,
+    pub scripts: Vec<Identity>,
     /// Its log pipe, both ends in one descriptor, when one of its users still lives.
     pub pipe: Option<OwnedFd>,
     /// Sessions in which something of it lives.
@@ -241,6 +245,7 @@ pub fn read(dir: &Path) -> Option<Left> {
             .and_then(|inode| pipe(dir, inode, &living, Spot::Inside)),
         run,
         finish,
+        scripts: Vec::new(),
         sessions: Vec::new(),
         ended: living.ended,
         scribe: None,
@@ -292,6 +297,7 @@ pub fn look(
         pipe,
         run,
         finish,
+        scripts: living.scripts,
         sessions,
         ended: living.ended,
         scribe: pin(living.scribe),

@@ -318,6 +318,30 @@ fn services_outlive_a_killed_keeper_and_are_taken_over_by_the_next() {
 }
 
 #[test]
+fn services_whose_runsvdir_was_killed_stay_in_sv_s_reach_when_the_supervisor_is_replaced() {
+    let seen = run(
+        &with(
+            r#"
+            svc d/a 'exec sleep 1000'; runsvdir d 2>/dev/null & front=$!; runs d/a; was=$pid
+            keeper=$(pgrep -P $front); super=$(pgrep -P $keeper -x outlast-super)
+            kill -KILL $front; wait $front 2>/dev/null; until_ "! pgrep -P $front"
+            kill -KILL $super; until_ "pgrep -P $keeper -x outlast-super | grep -qv $super"
+            until_ 'sv status ./d/a | grep -q ^run'; runs d/a; [ $pid = $was ] && echo same
+            sv restart ./d/a >&2; runs d/a; [ $pid = $was ] || echo another
+            svc d/b 'exec sleep 1000'; sv exit ./d/a >&2; gone $pid; stat_is d/a down
+            until_ "! kill -0 $keeper"; [ -e d/b/supervise ] || echo nothing new
+            "#,
+        ),
+        programs(Whose::Ours).expect("links"),
+    );
+    assert_eq!(
+        seen.stdout, "same\nanother\nnothing new\n",
+        "{}",
+        seen.stderr
+    );
+}
+
+#[test]
 fn a_new_runsvdir_starts_no_second_copy_while_the_old_services_live() {
     let (runit, ours) = both(&with(
         r#"

@@ -102,3 +102,35 @@ fn at_the_end_of_everything_what_left_its_service_under_another_keeper_is_ended(
     assert_eq!(world.end(), Some(0));
     is_gone(&world, old);
 }
+
+#[test]
+fn a_check_that_ran_when_its_keeper_was_killed_is_ended_by_the_next() {
+    let mut world = World::new();
+    let check = "#!/bin/sh\necho $$ >checks.new; mv checks.new checks; sleep 1000\n";
+    let run = "#!/bin/sh\nexec sleep 1000\n";
+    world.service("web", &[("run", run), ("check", check)]);
+    let dir = world.path("services/web");
+    let script: i32 = eventually("the check says who it is", || {
+        fs::read_to_string(dir.join("checks"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    });
+    let waits_for = eventually("what it waits for", || {
+        super::world::children(script).first().copied()
+    });
+    eventually("it is written down", || {
+        let record = fs::read_to_string(dir.join("supervise/outlast")).ok()?;
+        record
+            .contains(&format!("\"scripts\":[{{\"pid\":{script},"))
+            .then_some(())
+    });
+    fs::write(dir.join("check"), "#!/bin/sh\nexit 0\n").expect("written");
+    let supervisor = world.part("outlast-super");
+    world.kill_keeper();
+    kill(supervisor, Signal::SIGKILL);
+    world.supervise(&[]);
+    world.until("web", "is ready", |it| it.ready);
+    assert!(!lives(script) && !lives(waits_for), "{}", world.said());
+}

@@ -466,6 +466,14 @@ fn without_an_inotify_instance_services_run_and_new_ones_are_found() {
     }
     let mut world = World::quiet();
     world.run("web", "exec sleep 1000");
+    let bad = world.run("bad", "exec sleep 1000").join("run");
+    let mode = fs::Permissions::from_mode;
+    fs::set_permissions(&bad, mode(0o644)).expect("mode");
+    eventually("it was not changed just now", || {
+        let changed = fs::metadata(&bad).expect("run").modified().expect("a time");
+        let age = changed.elapsed().ok()?;
+        (age > std::time::Duration::from_millis(500)).then_some(())
+    });
     let inner = through_a_shell(none, "");
     let mut command = Command::new("unshare");
     command
@@ -475,8 +483,15 @@ fn without_an_inotify_instance_services_run_and_new_ones_are_found() {
     world.supervise_as(command, &[]);
     world.until_up("web");
     // As the user that this is, seen from outside.
-    world.run("late", "exec sleep 1000");
-    world.until_up("late");
+    for late in ["late", "later", "latest"] {
+        world.run(late, "exec sleep 1000");
+        world.until_up(late);
+    }
+    // Each of these was found by another look, and one that finds nothing changed tries nothing again.
+    let tries = world.said().matches("cannot start").count();
+    assert_eq!(tries, 1, "{}", world.said());
+    fs::set_permissions(&bad, mode(0o755)).expect("mode");
+    world.until_up("bad");
     assert!(
         world.said().contains("max_user_instances"),
         "{}",

@@ -44,6 +44,8 @@ pub(super) struct Known {
     pub(super) seen: [Option<Inode>; 3],
     pub(super) seen_log: [Option<Inode>; 3],
     pub(super) trust: Trust,
+    /// How its files were when they were last read without inotify.
+    pub(super) glance: Option<u64>,
     /// What its processes are has been found out, those of its log service as well.
     pub(super) accounted: [bool; 2],
 }
@@ -210,6 +212,7 @@ impl Hand {
                     seen: [None; 3],
                     seen_log: [None; 3],
                     trust,
+                    glance: None,
                     accounted: [booked, false],
                 });
                 self.known.insert(Arc::clone(&name), known);
@@ -325,6 +328,7 @@ impl Hand {
             // The scan tells that it has gone.
             return;
         }
+        self.take_a_glance(name);
         let here = if check { inodes(&dir) } else { seen };
         // What could not be made may be possible by now.
         let lacks = check && self.net.is_none() && seen[1..].contains(&None);
@@ -446,7 +450,9 @@ impl Hand {
             }
             let names: Vec<Arc<str>> = self.known.keys().cloned().collect();
             for name in names {
-                self.read(&name, true);
+                if self.net.is_some() || self.looks_different(&name) {
+                    self.read(&name, true);
+                }
             }
         }
         self.write_failed_again();
