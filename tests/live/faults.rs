@@ -347,10 +347,7 @@ fn a_stopped_scribe_holds_up_lines_and_nothing_else() {
     let [_, scribe, _] = calm.pids;
     kill(scribe, Signal::SIGSTOP);
     world.must(Verb::Hup, &["web"]);
-    assert!(
-        calm.why("web")
-            .contains("the scribe did not answer in time")
-    );
+    assert!(calm.why("web").contains("could not be read in time"));
     world.run("late", "echo late; exec sleep 1000");
     world.until_up("late");
     world.must(Verb::Restart, &["late"]);
