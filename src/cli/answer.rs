@@ -31,8 +31,8 @@ pub fn success(row: &Row, waited: bool, service: &Service) -> String {
         push(
             &mut text,
             format_args!(
-                "; still alive outside its scope, started while it ran: {} (not ended, as it can't be \
-                 told for sure whose they are; see: outlast why {name})",
+                "; still alive outside its scope, started while it ran: {} (scope = \"tree\" takes \
+                 such along from the next start on; see: outlast why {name})",
                 leftovers(&service.living_on)
             ),
         );
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(
             success(row("stop"), true, &stopped),
             "web: stopped; still alive outside its scope, started while it ran: ngi\\x1bnx (pid 41) \
-             (not ended, as it can't be told for sure whose they are; see: outlast why web)"
+             (scope = \"tree\" takes such along from the next start on; see: outlast why web)"
         );
     }
 

@@ -174,13 +174,10 @@ fn from_supervisor(client: &mut Client, order: &LogsOrder) -> Result<Found, Brok
                 name: service.name.clone(),
                 dir: dir.into(),
             }),
-            None => own.push(
-                service
-                    .name
-                    .strip_suffix(LOG_SERVICE)
-                    .unwrap_or(&service.name)
-                    .to_owned(),
-            ),
+            None => {
+                let name = &service.name;
+                own.push(name.strip_suffix(LOG_SERVICE).unwrap_or(name).to_owned());
+            }
         }
     }
     own.dedup();
@@ -199,9 +196,15 @@ fn add_own_logs(found: &mut Found, why: &Response, tell: bool) {
             .why
             .as_ref()
             .map(|why| PathBuf::from(&why.directory));
+        let has_none = directory
+            .as_ref()
+            .is_some_and(|it| !it.join("log").exists());
         let usual = directory.map(|directory| directory.join(OWN_LOG));
         let usual = usual.filter(|dir| dir.join(CURRENT).is_file());
-        if tell {
+        if let (true, Some(trouble)) = (tell && has_none, &service.problem) {
+            let (name, message) = (safe(&service.name), safe(&trouble.message));
+            found.remarks.push(format!("{name}: {message}"));
+        } else if tell {
             let place = match &usual {
                 Some(dir) => format!("this is {}", dir.join(CURRENT).display()),
                 None => format!("and it is not in {OWN_LOG}; see what log/run does with it"),

@@ -10,7 +10,7 @@
 use super::Supervisor;
 use super::leftovers::{self, Stray};
 use super::place::Place;
-use super::vocab::{Exit, Leftover, ServiceId};
+use super::vocab::{Exit, Leftover, Pid, ServiceId};
 use crate::machine::spec::Scope;
 use crate::machine::view::View;
 use crate::os::identity::Identity;
@@ -87,23 +87,43 @@ impl Supervisor {
         let Some(place) = self.places.get(&id) else {
             return Vec::new();
         };
+        let mut found = place.spared_and_alive();
         let mut escaped = place.escaped.iter();
-        if !escaped.any(|(session, _)| is_number_in_use(*session)) {
-            return Vec::new();
+        if escaped.any(|(session, _)| is_number_in_use(*session)) {
+            let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
+            let strays = strays.iter().filter(|stray| place.has_escaped(stray));
+            found.extend(strays.map(Stray::leftover));
         }
-        let strays = leftovers::strays(self.keeper_pid, &self.booked_pids());
-        let mut found: Vec<Leftover> = strays
-            .iter()
-            .filter(|stray| place.has_escaped(stray))
-            .map(Stray::leftover)
-            .collect();
         found.sort_by_key(|it| it.pid);
+        found.dedup_by_key(|it| it.pid);
         found.truncate(NAMED_MAX);
         found
     }
 }
 
 impl Place {
+    /// The run is being stopped, and these hang below it: what its scope does not reach goes on.
+    pub fn spares(&mut self, below: &[Stray], scope: Scope) {
+        let spared = below.iter().filter(|it| !self.left_behind(it, scope));
+        let spared = spared.take(NAMED_MAX).map(|it| {
+            let (pid, started) = (it.pid, it.started);
+            (Identity { pid, started }, it.name.clone())
+        });
+        self.spared = spared.collect();
+    }
+
+    fn spared_and_alive(&self) -> Vec<Leftover> {
+        let spared = self.spared.iter();
+        let alive =
+            spared.filter(|(it, _)| Identity::of(it.pid) == Some(*it) && leftovers::lives(it.pid));
+        alive
+            .map(|(it, name)| Leftover {
+                pid: Pid(it.pid),
+                name: name.clone(),
+            })
+            .collect()
+    }
+
     fn note_escaped(&mut self, strays: &[Stray], lived: Lived, scope: Scope, taken: &HashSet<i32>) {
         self.escaped
             .retain(|(session, _)| is_number_in_use(*session));

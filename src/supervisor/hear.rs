@@ -166,6 +166,9 @@ impl Supervisor {
         };
         if let Some(place) = self.places.get_mut(&id) {
             place.took(role, pid);
+            if role == Role::Run {
+                place.spared.clear();
+            }
             if role == Role::Run || role == Role::Finish {
                 place.began(pid);
             }

@@ -77,6 +77,8 @@ pub struct Place {
     /// Sessions outside its scope that were found when a run had just ended, each with the clock tick
     /// from boot at which that was.
     pub escaped: Vec<(i32, u64)>,
+    /// What hung below the last run when it was stopped, outside its scope: number, start, name.
+    pub spared: Vec<(Identity, String)>,
     pub cgroup: Option<PathBuf>,
     pub oom_before: u64,
     /// Leftovers waited for.

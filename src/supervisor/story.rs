@@ -195,7 +195,7 @@ fn advice(view: &View, place: &Place, living_on: &[Leftover], lines: Lines) -> O
             ))
         }
         Phase::Down if !living_on.is_empty() => Some(format!(
-            "end what lives on, if it is this service's: kill {}; for later runs: scope = \"tree\" under \
+            "if what lives on is in the way, end it: kill {}; for later runs: scope = \"tree\" under \
              [stop] in {}, or keep the program in the foreground",
             pids(living_on),
             place.dir.join("service.toml").display()

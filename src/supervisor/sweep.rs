@@ -6,6 +6,7 @@ use super::vocab::{Event, Exit, Leftover, Role, ServiceId, Signal};
 use super::watched::Woken;
 use super::{Supervisor, abroad, cgroups, words};
 use crate::machine::spec::Scope;
+use crate::machine::view::Phase;
 use crate::os::identity::Identity;
 use crate::os::pidfd::is_number_in_use;
 use std::collections::HashSet;
@@ -184,18 +185,24 @@ impl Supervisor {
 
     /// For the scope `tree` without a cgroup: who hangs below the process while it still lives.
     pub fn remember_tree(&mut self, id: ServiceId) {
-        let scope = self.fleet.view(id).map(|view| view.scope);
+        let Some((scope, phase)) = self.fleet.view(id).map(|view| (view.scope, view.phase)) else {
+            return;
+        };
         let Some(place) = self.places.get_mut(&id) else {
             return;
         };
         let [Some(pid), ..] = place.alive else {
             return;
         };
-        let tree = scope == Some(Scope::Tree) && place.cgroup.is_none();
-        if !tree && !place.foreign {
+        let tree = scope == Scope::Tree && place.cgroup.is_none();
+        let spares = scope != Scope::Tree && phase == Phase::Stopping;
+        if !tree && !spares && !place.foreign {
             return;
         }
         let below = leftovers::below(pid);
+        if spares {
+            place.spares(&below, scope);
+        }
         if place.foreign {
             self.abroad.note(&below);
         }

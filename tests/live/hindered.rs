@@ -142,12 +142,39 @@ fn a_check_that_hangs_is_said_to_be_what_is_waited_for() {
 #[test]
 fn a_second_stop_does_not_claim_what_the_first_has_ended() {
     let world = World::new();
-    world.run("web", "sleep 1000 & exec sleep 1000");
+    let dir = world.run("web", "sleep 1000 & : >child; exec sleep 1000");
     world.until_up("web");
+    eventually("it has a child", || {
+        dir.join("child").exists().then_some(())
+    });
     let first = text(&world.outlast(&["stop", "web"]));
     assert!(first.contains("ended leftovers"), "{first}");
     let second = text(&world.outlast(&["stop", "web"]));
     assert!(!second.contains("leftovers"), "{second}");
+}
+
+#[test]
+fn a_stop_names_what_its_scope_has_spared() {
+    let world = World::new();
+    let narrow = "[stop]\nscope = \"process\"\n";
+    let run = "#!/bin/sh\nsleep 1000 & echo $! >child.new; mv child.new child\nexec sleep 1000\n";
+    let dir = world.service("web", &[("run", run), ("service.toml", narrow)]);
+    world.until_up("web");
+    let child: i32 = eventually("its child", || {
+        fs::read_to_string(dir.join("child"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    });
+    let stop = text(&world.outlast(&["stop", "web"]));
+    assert!(lives(child));
+    assert!(stop.contains(&format!("sleep (pid {child})")), "{stop}");
+    let why = text(&world.outlast(&["why", "web"]));
+    assert!(why.contains(&format!("kill {child}")), "{why}");
+    // Of the next run it is nothing.
+    world.must(Verb::Start, &["web"]);
+    assert!(world.show("web").living_on.is_empty());
 }
 
 #[test]
