@@ -12,6 +12,8 @@ use crate::log::watch::{Watch, Woken};
 use crate::os::fds;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, Write};
@@ -23,6 +25,8 @@ use std::time::Duration;
 pub const LINES_DEFAULT: usize = 10;
 /// Names are padded to the longest, up to this.
 const NAME_WIDTH_MAX: usize = 20;
+/// Where nothing tells of news.
+const LOOK_EVERY_MS: u16 = 1000;
 /// Open files that have nothing to do with the number of logs.
 const FILES_BESIDES: u64 = 64;
 
@@ -157,12 +161,40 @@ impl Show {
         }
         // The watch comes first, so that nothing falls between it and the reading.
         let dirs = self.readers.iter().map(|reader| reader.source.dir.clone());
-        let mut watch = Watch::new(dirs.collect())?;
-        self.show_new(&all, out, tell)?;
+        let watch = match Watch::new(dirs.collect()) {
+            // Others of this user have all instances or watches that the kernel has for him.
+            Err(Errno::EMFILE | Errno::ENOSPC) => None,
+            other => Some(other?),
+        };
+        self.follow(&all, watch, out, tell)
+    }
+
+    /// Without a watch everything is looked at each second.
+    fn follow(
+        &mut self,
+        all: &[usize],
+        mut watch: Option<Watch>,
+        out: &mut dyn Write,
+        tell: &mut Tell<'_>,
+    ) -> io::Result<()> {
+        self.show_new(all, out, tell)?;
         loop {
             out.flush()?;
             let stdout = io::stdout();
-            match watch.wait(Some(stdout.as_fd()))? {
+            let stdout = stdout.as_fd();
+            let woken = match &mut watch {
+                Some(watch) => watch.wait(Some(stdout))?,
+                None => {
+                    // No events asked for: an error and a hang-up are always told.
+                    let mut fds = [PollFd::new(stdout, PollFlags::empty())];
+                    match poll(&mut fds, LOOK_EVERY_MS) {
+                        Ok(0) | Err(Errno::EINTR) => Woken::News(all.iter().copied().collect()),
+                        Ok(_) => Woken::Unread,
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+            };
+            match woken {
                 Woken::Unread => return Ok(()),
                 Woken::News(news) => {
                     self.show_new(&news.into_iter().collect::<Vec<_>>(), out, tell)?;
@@ -418,6 +450,34 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn without_a_watch_what_comes_is_shown_as_well() {
+        let place = tempfile::tempdir().unwrap();
+        let source = log(place.path(), "web", "one\n");
+        let current = source.dir.join("current");
+        let (sender, lines) = std::sync::mpsc::channel();
+        let follower = std::thread::spawn(move || {
+            let mut tell = |_: &Source, _: Remark<'_>| {};
+            let mut show = Show::new(&[source], &utc(), &mut tell);
+            let mut out = Lines {
+                sender,
+                held: Vec::new(),
+                left: 2,
+            };
+            show.follow(&[0], None, &mut out, &mut tell)
+        });
+        assert_eq!(lines.recv().unwrap(), "one\n");
+        let append = |text: &str| {
+            let mut file = fs::OpenOptions::new().append(true).open(&current).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        append("two\n");
+        assert_eq!(lines.recv().unwrap(), "two\n");
+        append("three\n");
+        let ended = follower.join().unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

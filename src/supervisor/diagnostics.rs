@@ -6,9 +6,10 @@
 use crate::ipc::told::{Stream, Told};
 use crate::ipc::wire::Format;
 use nix::unistd::{AccessFlags, access};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
@@ -56,7 +57,7 @@ pub fn start(log_root: &Path, format: Format, machine: bool) -> (Diagnostics, Op
             true => LevelFilter::WARN,
             false => LevelFilter::INFO,
         });
-    let file = std::fs::create_dir_all(log_root)
+    let file = make(log_root)
         .map_err(|error| error.to_string())
         .and_then(|()| {
             let needed = AccessFlags::W_OK | AccessFlags::X_OK;
@@ -120,6 +121,8 @@ impl Diary {
     }
 
     fn build(root: &Path) -> Result<RollingFileAppender, InitError> {
+        // Should it fail, what follows does too, and says why.
+        let _ = make(root);
         RollingFileAppender::builder()
             .rotation(Rotation::DAILY)
             .filename_prefix("outlast")
@@ -136,8 +139,10 @@ impl Diary {
             }
             match Diary::build(root) {
                 Ok(appender) => {
+                    let newest = newest(root);
+                    close_to_others(root, newest.as_deref());
                     *self = Diary::Open {
-                        newest: newest(root),
+                        newest,
                         root: std::mem::take(root),
                         appender,
                         looked: Instant::now(),
@@ -181,9 +186,32 @@ impl Diary {
         let found = newest(root);
         if found < *known {
             *self = Diary::new(root);
-        } else {
+        } else if found != *known {
+            close_to_others(root, found.as_deref());
             *known = found;
         }
+    }
+}
+
+/// Whatever umask we were started with, nobody else may write there.
+fn make(root: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(root)
+}
+
+/// The same for a daily file, which is not made by us.
+fn close_to_others(root: &Path, name: Option<&OsStr>) {
+    let Some(path) = name.map(|name| root.join(name)) else {
+        return;
+    };
+    if let Ok(about) = std::fs::symlink_metadata(&path)
+        && about.is_file()
+        && about.mode() & 0o022 != 0
+    {
+        let mode = std::fs::Permissions::from_mode(about.mode() & 0o755);
+        let _ = std::fs::set_permissions(&path, mode);
     }
 }
 
@@ -364,6 +392,17 @@ mod tests {
             diary.write_all(b"three\n").unwrap();
             assert_eq!(fs::read(&file).unwrap(), b"three\n");
         }
+    }
+
+    #[test]
+    fn a_diary_is_nobody_elses_to_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut diary = Diary::new(dir.path());
+        diary.write_all(b"one\n").unwrap();
+        let file = dir.path().join(newest(dir.path()).unwrap());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        Diary::new(dir.path()).write_all(b"two\n").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o644);
     }
 
     #[test]
