@@ -11,7 +11,7 @@
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::sys::statfs::statfs;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -479,23 +479,41 @@ fn is_other(event: &InotifyEvent) -> bool {
     name.is_some_and(|name| name != "supervise")
 }
 
-/// The entries by which a path is reached: itself, then the target of each link in turn, each with
-/// the directory it stands in.
+/// The entries by which a path is reached: itself, then each link on the way that its target goes and
+/// the target at last, each with the directory it stands in. What is missing ends the way: its coming
+/// is of interest.
 fn way_to(path: &Path) -> Vec<(PathBuf, OsString)> {
     let mut way = Vec::new();
-    let mut path = path.to_owned();
-    while way.len() < LINKS_MAX {
-        let (Some(parent), Some(entry)) = (path.parent(), path.file_name()) else {
-            break;
-        };
-        let parent = match parent.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => parent.to_owned(),
-        };
-        way.push((parent.clone(), entry.to_owned()));
-        match std::fs::read_link(&path) {
-            Ok(target) => path = parent.join(target),
-            Err(_) => break,
+    let (Some(parent), Some(entry)) = (path.parent(), path.file_name()) else {
+        return way;
+    };
+    let mut at = match parent.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => parent.to_owned(),
+    };
+    let mut steps = VecDeque::from([entry.to_owned()]);
+    let mut links = 0;
+    while let Some(step) = steps.pop_front() {
+        if step == "/" || step == "." || step == ".." {
+            at.push(step);
+            continue;
+        }
+        let here = at.join(&step);
+        let last = steps.is_empty();
+        match std::fs::read_link(&here) {
+            Ok(target) if links < LINKS_MAX => {
+                links += 1;
+                way.push((at.clone(), step));
+                for step in target.iter().rev() {
+                    steps.push_front(step.to_owned());
+                }
+            }
+            Ok(_) => break,
+            Err(_) if last || !here.exists() => {
+                way.push((at, step));
+                break;
+            }
+            Err(_) => at = here,
         }
     }
     way

@@ -191,6 +191,35 @@ fn links_on_the_way_that_are_set_anew_are_told() {
     assert_eq!(changes(&mut watch), [vec![Change::Scan], web()].concat());
 }
 
+/// As Kubernetes mounts a ConfigMap, and as a release directory is switched.
+#[test]
+fn a_link_in_the_middle_of_a_links_target_that_is_set_anew_is_told() {
+    let (dir, _, service, mut watch) = watched();
+    let elsewhere = dir.path().join("elsewhere");
+    for (place, name) in [(&service, "..data"), (&elsewhere, "current")] {
+        for version in ["..v1", "..v2"] {
+            fs::create_dir_all(place.join(version)).expect("a version");
+            fs::write(place.join(version).join("file"), version).expect("a file");
+        }
+        symlink("..v1", place.join(name)).expect("a link");
+    }
+    symlink("..data/file", service.join("service.toml")).expect("a link");
+    symlink(elsewhere.join("current/file"), service.join("finish")).expect("a link");
+    assert_eq!(changes(&mut watch), web());
+    for (place, name) in [(&service, "..data"), (&elsewhere, "current")] {
+        for version in ["..v2", "..v1", "..v3"] {
+            symlink(version, place.join("new")).expect("a link");
+            fs::rename(place.join("new"), place.join(name)).expect("set anew");
+            assert_eq!(changes(&mut watch), web(), "{name} to {version}");
+        }
+        // What it leads to now comes later.
+        fs::create_dir(place.join("..v3")).expect("a version");
+        assert_eq!(changes(&mut watch), web(), "{name} leads somewhere");
+        fs::write(place.join("..v3/file"), "").expect("a file");
+        assert_eq!(changes(&mut watch), web(), "{name} leads to a file");
+    }
+}
+
 #[test]
 fn what_run_links_to_is_told_however_it_is_changed() {
     let (dir, _, place, mut watch) = watched();
