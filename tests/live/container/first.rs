@@ -184,7 +184,11 @@ fn a_log_root_that_cannot_be_written_is_told_once_and_stdout_has_all() {
     for mut ship in ships() {
         ship.service("one", &[("run", POLITE)]);
         ship.service("two", &[("run", POLITE)]);
-        ship.service("probe", &[("run", &prober("why one"))]);
+        // Until what it has written is there to be told.
+        let probe = "#!/bin/sh\nuntil case \"$(/mnt/outlast why one 2>&1)\" in *'| ready'*) ;; \
+                     *) false ;; esac; do sleep 0.05; done\n/mnt/outlast why one\n\
+                     exec sleep 1000\n";
+        ship.service("probe", &[("run", probe)]);
         ship.prepare("mkdir /tmp/log; mount -t tmpfs -o ro tmpfs /tmp/log");
         ship.sail("--log-root /tmp/log");
         ship.until_line("one          | ready");
