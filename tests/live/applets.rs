@@ -1,6 +1,7 @@
 //! `outlast applets`: the links, and what must not be replaced.
 
-use super::world::BINARY;
+use super::world::{BINARY, children, comm_of, eventually, kill, lives, write_script};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -138,4 +139,64 @@ fn links_lead_to_the_path_that_was_called_and_may_be_relative() {
         .output()
         .expect("setlock");
     assert_eq!(said.status.code(), Some(100));
+}
+
+/// runsvdir itself and then its supervisor are killed: what it had started is in hand again, and ends
+/// when it is told to.
+#[test]
+fn without_its_front_a_killed_runsvdir_has_its_services_in_hand_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let links = dir.path().join("bin");
+    applets(&["bin"], dir.path());
+    let services = dir.path().join("services");
+    write_script(&services.join("web/run"), "#!/bin/sh\nexec sleep 1000\n");
+    let logged = services.join("logged");
+    write_script(&logged.join("run"), "#!/bin/sh\nexec sleep 1000\n");
+    write_script(&logged.join("log/run"), "#!/bin/sh\nexec cat >/dev/null\n");
+    let both = [services.join("web"), logged];
+    let sv = |word: &str| {
+        let args = both.iter().map(|it| it.to_str().expect("text"));
+        let args: Vec<&str> = [word].into_iter().chain(args).collect();
+        let (_, out, _) = outlast(&links.join("sv"), &args, dir.path());
+        out
+    };
+    let up = |what: &str| {
+        eventually(what, || {
+            let shown = sv("status");
+            let up = shown.lines().filter(|line| line.starts_with("run: "));
+            (up.count() == 2 && shown.contains("run: log: ")).then_some(shown)
+        })
+    };
+    let mut front = Command::new(links.join("runsvdir"))
+        .args(["-P", "services"])
+        .current_dir(dir.path())
+        .spawn()
+        .expect("runsvdir");
+    let pids = |shown: &str| -> Vec<i32> {
+        let numbers = shown.split("(pid ").skip(1);
+        let numbers = numbers.filter_map(|rest| rest.split_once(')')?.0.parse().ok());
+        numbers.collect()
+    };
+    let before = pids(&up("they run"));
+    let keeper = eventually("its keeper", || {
+        let mut all = children(i32::try_from(front.id()).expect("pid")).into_iter();
+        all.find(|pid| comm_of(*pid) == "outlast-keeper")
+    });
+    let supervisor = |other: i32| {
+        eventually("a supervisor", || {
+            let mut all = children(keeper).into_iter();
+            all.find(|pid| comm_of(*pid) == "outlast-super" && *pid != other)
+        })
+    };
+    let first = supervisor(0);
+    front.kill().expect("killed");
+    front.wait().expect("waited for");
+    kill(first, Signal::SIGKILL);
+    supervisor(first);
+    assert_eq!(pids(&up("they are in hand again")), before);
+    sv("exit");
+    eventually("all has ended", || {
+        let mut all = before.iter().chain([&keeper]);
+        (!all.any(|pid| lives(*pid))).then_some(())
+    });
 }
