@@ -8,7 +8,7 @@ use super::settings::Habits;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -122,10 +122,14 @@ fn is_ours(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Whether somebody but root and ourselves may change that file, or what is in that directory.
+/// Whether somebody but root and ourselves may change that file, or what is in that directory. An
+/// ordinary user's own group is mostly his alone, and his umask leaves his files open to it.
 pub fn may_change(about: &FileStat) -> bool {
-    let by_others = Mode::S_IWGRP | Mode::S_IWOTH;
-    !is_ours(about.st_uid) || about.st_mode & by_others.bits() != 0
+    let (us, group) = (geteuid(), getegid());
+    let own_group = !us.is_root() && about.st_gid == group.as_raw();
+    let by_group = about.st_mode & Mode::S_IWGRP.bits() != 0 && !own_group;
+    let by_all = about.st_mode & Mode::S_IWOTH.bits() != 0;
+    !is_ours(about.st_uid) || by_group || by_all
 }
 
 #[cfg(test)]

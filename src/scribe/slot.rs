@@ -256,12 +256,14 @@ impl Slot {
         let trouble = self.log.trouble();
         tools.full |= trouble == Some(&Halt::Full);
         let path = self.log.path();
-        let words = match (trouble, self.log.processor_words()) {
+        let aside = self.log.without().map(|halt| halt.words_without(path));
+        // Of a log that has no file a processor's trouble is the lesser one.
+        let of_processor = self.log.processor_words().filter(|_| aside.is_none());
+        let words = match (trouble, of_processor) {
             (None | Some(Halt::Processing), Some(words)) => Some(words),
             (Some(Halt::Full), _) => Some(self.log.full_words()),
             (trouble, _) => trouble.map(|halt| halt.words(path)),
         };
-        let aside = self.log.without().map(|halt| halt.words_without(path));
         let echoed = words.is_none() && aside.is_some();
         let words = words.or(aside).map(String::into_boxed_str);
         if words != self.told {

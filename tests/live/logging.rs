@@ -499,3 +499,49 @@ fn at_the_end_it_is_said_whose_log_is_waited_for() {
     );
     drop(lock);
 }
+
+/// What its user may write, root neither obeys nor follows.
+#[test]
+fn a_log_directory_of_another_users_makes_root_do_nothing_for_him() {
+    if needs_root() {
+        return;
+    }
+    let world = World::new();
+    let nobody = Some(65_534);
+    let home = world.path("home");
+    let (log, secret, proof) = (home.join("log"), world.path("secret"), world.path("proof"));
+    fs::create_dir_all(&log).expect("a directory");
+    fs::create_dir(&secret).expect("a directory");
+    let config = format!("s4096\n!id >{}; cat\n", proof.display());
+    fs::write(log.join("config"), config).expect("a config");
+    for path in [&home, &log, &log.join("config")] {
+        std::os::unix::fs::chown(path, nobody, None).expect("given away");
+    }
+    let toml = format!("[log]\ndir = '{}'\nstamp = 'none'\n", log.display());
+    let long = "x".repeat(100);
+    let run = format!(
+        "#!/bin/sh\nn=0; while [ $n -lt 200 ]; do n=$((n+1)); echo $n {long}; done\nread x <go; while :; do echo later; sleep 0.1; done\n"
+    );
+    let web = world.service("web", &[("run", &run), ("service.toml", &toml)]);
+    let fifo = web.join("go");
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::unistd::mkfifo(&fifo, mode).expect("a FIFO");
+    eventually("it is rotated, since the size in the config counts", || {
+        let files = fs::read_dir(&log).ok()?.flatten();
+        let mut names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        names.any(|name| name.ends_with(".s")).then_some(())
+    });
+    let told = world.until("web", "told", |web| web.problem.is_some());
+    let told = told.problem.expect("a problem").message;
+    assert!(told.contains("processor"), "{told}");
+    assert!(!proof.exists());
+    fs::rename(&log, home.join("before")).expect("moved away");
+    std::os::unix::fs::symlink(&secret, &log).expect("a link");
+    std::os::unix::fs::lchown(&log, nobody, None).expect("given away");
+    fs::write(&fifo, "go\n").expect("it goes on");
+    world.until("web", "told of the link", |web| {
+        let problem = web.problem.as_ref();
+        problem.is_some_and(|told| told.message.contains("a link on the way"))
+    });
+    assert_eq!(fs::read_dir(&secret).expect("secret").count(), 0);
+}
