@@ -337,6 +337,9 @@ fn options(habits: &Habits) -> OpenOptions {
 /// Who holds the lock of that file, in words.
 fn holder(file: &File) -> Option<String> {
     let pid = locks::holder(file)?;
+    if u32::try_from(pid).is_ok_and(|pid| pid == std::process::id()) {
+        return Some("another service here, which has the same log directory".into());
+    }
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(format!("{} (pid {pid})", name.trim_end()))
 }

@@ -545,3 +545,22 @@ fn a_log_directory_of_another_users_makes_root_do_nothing_for_him() {
     });
     assert_eq!(fs::read_dir(&secret).expect("secret").count(), 0);
 }
+
+#[test]
+fn of_two_services_with_one_log_directory_the_second_is_told_so() {
+    let world = World::new();
+    let dir = world.path("same");
+    let toml = format!("[log]\ndir = '{}'\n", dir.display());
+    let run = "#!/bin/sh\nexec sleep 1000\n";
+    for name in ["one", "two"] {
+        world.service(name, &[("run", run), ("service.toml", &toml)]);
+        world.until_up(name);
+    }
+    eventually("one of them is told", || {
+        let told = ["one", "two"].map(|name| world.show(name).problem);
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        let same =
+            |it: &outlast::ipc::control::Trouble| it.message.contains("the same log directory");
+        told.iter().any(same).then_some(())
+    });
+}
