@@ -337,11 +337,14 @@ fn options(habits: &Habits) -> OpenOptions {
 /// Who holds the lock of that file, in words.
 fn holder(file: &File) -> Option<String> {
     let pid = locks::holder(file)?;
-    if u32::try_from(pid).is_ok_and(|pid| pid == std::process::id()) {
-        return Some("another service here, which has the same log directory".into());
-    }
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(format!("{} (pid {pid})", name.trim_end()))
+    let ours = u32::try_from(pid).is_ok_and(|pid| pid == std::process::id());
+    let whose = if ours {
+        " for another service, which has the same log directory"
+    } else {
+        ""
+    };
+    Some(format!("{} (pid {pid}){whose}", name.trim_end()))
 }
 
 fn open_current(at: &Reached, habits: &Habits) -> Result<(File, u64, u64, u64), Halt> {
