@@ -157,13 +157,13 @@ impl Keeper {
     /// can be meant for sure.
     fn signal_all(&mut self, keys: &[Key], signal: Signal) {
         for key in keys {
-            if let Some(process) = self.book.process(*key)
-                && !process.adopted
-            {
+            let own = self.book.process(*key).filter(|process| !process.adopted);
+            let told = own.is_some_and(|process| {
                 let group = Pid::from_raw(process.pid.as_raw().saturating_neg());
-                let _ = kill(group, signal);
-            }
-            if let Ok(number) = u8::try_from(signal as i32) {
+                kill(group, signal).is_ok()
+            });
+            // Once: many take a second TERM for an order to end at once.
+            if let (false, Ok(number)) = (told, u8::try_from(signal as i32)) {
                 self.book.signal(*key, number);
             }
         }

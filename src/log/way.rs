@@ -22,8 +22,8 @@ const LINKS_MAX: usize = 40;
 pub struct Reached {
     path: PathBuf,
     _held: Option<OwnedFd>,
-    /// Who else may change what is in it: the user id of its owner, or of root if it is its group or
-    /// everybody.
+    /// Who else may change what is in it, or put another in its place: the user id of its owner, or of
+    /// root if it is its group or everybody.
     pub others: Option<u32>,
 }
 
@@ -46,8 +46,10 @@ pub fn reach(path: &Path, habits: &Habits, make: bool) -> io::Result<Reached> {
     let mode = habits.directory_mode.filter(|_| make);
     let (held, exposed) = walk(path, mode.map(Mode::from_bits_truncate))?;
     let about = fstat(&held)?;
-    let others = may_change(&about).then_some(about.st_uid);
-    Ok(match exposed {
+    // Who may put another directory in its place may change what is in it.
+    let exchanged = exposed.filter(|uid| !is_ours(*uid));
+    let others = may_change(&about).then_some(about.st_uid).or(exchanged);
+    Ok(match exposed.is_some() {
         true => Reached {
             path: format!("/proc/self/fd/{}", held.as_raw_fd()).into(),
             _held: Some(held),
@@ -61,15 +63,16 @@ pub fn reach(path: &Path, habits: &Habits, make: bool) -> io::Result<Reached> {
     })
 }
 
-/// The directory, and whether others may change what lies on the way to it.
-fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, bool)> {
+/// The directory, and whose a directory on the way to it is in which others may change what it leads
+/// through.
+fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, Option<u32>)> {
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = || openat(AT_FDCWD, "/", directory, Mode::empty());
     let mut at = match path.is_absolute() {
         true => root()?,
         false => openat(AT_FDCWD, ".", directory, Mode::empty())?,
     };
-    let mut exposed = false;
+    let mut exposed = None;
     let mut links = 0;
     let mut names = names_of(path);
     while let Some(name) = names.pop() {
@@ -88,8 +91,13 @@ fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, bool)> {
         };
         let about = fstat(&next)?;
         let above = fstat(&at)?;
-        let sticky = above.st_mode & Mode::S_ISVTX.bits() != 0 && is_ours(about.st_uid);
-        exposed |= may_change(&above) && !sticky;
+        // The owner of a sticky directory may rename what is in it, whosever that is.
+        let sticky = above.st_mode & Mode::S_ISVTX.bits() != 0
+            && is_ours(about.st_uid)
+            && is_ours(above.st_uid);
+        if may_change(&above) && !sticky {
+            exposed = exposed.or(Some(above.st_uid));
+        }
         match SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFDIR => at = next,
             SFlag::S_IFLNK => {
@@ -201,5 +209,13 @@ mod tests {
         fs::create_dir(&theirs).unwrap();
         chown(&theirs, another, None).unwrap();
         assert_eq!(reach(&theirs, &SCRIBE, true).unwrap().others, Some(65534));
+        // Its owner may rename what is root's in there, sticky or not.
+        fs::create_dir(theirs.join("ours")).unwrap();
+        for mode in [0o755, 0o1777] {
+            fs::set_permissions(&theirs, fs::Permissions::from_mode(mode)).unwrap();
+            let below = reach(&theirs.join("ours"), &SCRIBE, true).unwrap();
+            assert_eq!(below.others, Some(65534), "{mode:o}");
+            assert!(below.path().starts_with("/proc/self/fd"), "{mode:o}");
+        }
     }
 }

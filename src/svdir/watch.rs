@@ -207,25 +207,47 @@ impl Watch {
                 let owner = Owner::FileApproach(Arc::clone(name), entry.as_os_str().into());
                 watched.extend(self.add(parent, APPROACH, owner));
             }
-            if way.len() > 1 {
+            // A device such as /dev/null is written all the time, and says nothing.
+            if way.len() > 1 && path.is_file() {
                 watched.extend(self.add(&path, TARGET, Owner::File(Arc::clone(name))));
             }
         }
         if let (false, Some(watches)) = (watched.is_empty(), self.services.get_mut(name)) {
+            watched.retain(|wd| !watches.approach.contains(wd));
             watches.approach.extend(watched);
         }
     }
 
     /// The same again, since a step on the way is another one now.
     fn linked_anew(&mut self, name: &Arc<str>) {
-        let Some(watches) = self.services.get(name) else {
+        let Some(watches) = self.services.get_mut(name) else {
             return;
         };
-        let (dir, other, heeded) = (Arc::clone(&watches.dir), watches.other, watches.heeded);
-        // A directory that has gone meanwhile is told as such.
-        let _ = self.service(name, &dir);
+        let (dir, has_log) = (Arc::clone(&watches.dir), watches.log.is_some());
+        let before = std::mem::take(&mut watches.approach);
+        for wd in &before {
+            self.disown(*wd, |owner| match owner {
+                Owner::FileApproach(of, _) | Owner::File(of) => of == name,
+                Owner::Scan
+                | Owner::ScanApproach(_)
+                | Owner::Service(_)
+                | Owner::Log(_)
+                | Owner::ServiceApproach(..) => false,
+            });
+        }
+        let stay = before.into_iter().filter(|wd| {
+            let owners = self.watched.get(wd).map_or(&[][..], |it| &it.owners);
+            let leads_here =
+                |owner: &Owner| matches!(owner, Owner::ServiceApproach(of, _) if of == name);
+            owners.iter().any(leads_here)
+        });
+        let stay: Vec<WatchDescriptor> = stay.collect();
         if let Some(watches) = self.services.get_mut(name) {
-            (watches.other, watches.heeded) = (other, heeded);
+            watches.approach = stay;
+        }
+        self.linked(name, &dir);
+        if has_log {
+            self.linked(name, &dir.join("log"));
         }
     }
 
@@ -333,6 +355,7 @@ impl Watch {
             for name in self.services.keys() {
                 found.service(name);
                 found.log_replaced.insert(name.clone());
+                found.links_replaced.insert(name.clone());
             }
             return;
         }

@@ -127,3 +127,28 @@ fn a_supervise_directory_is_made_as_soon_as_it_can_be() {
         (!shelf(&world).exists()).then_some(())
     });
 }
+
+/// The keeper has its lock all the while: that is nobody else's.
+#[test]
+fn a_file_in_the_place_of_control_keeps_no_service_from_its_next_start() {
+    let world = World::new();
+    let web = world.run("web", "exec sleep 1000");
+    world.until_up_on_disk("web");
+    let control = web.join("supervise/control");
+    fs::remove_file(&control).expect("removed");
+    fs::write(&control, "").expect("a file");
+    assert!(world.outlast(&["reload"]).status.success());
+    world.until("web", "told", |it| it.problem.is_some());
+    world.must(Verb::Restart, &["web"]);
+    let pid = world.until_up("web");
+    kill(pid, Signal::SIGKILL);
+    let again = world.until("web", "started again", |it| {
+        it.state == State::Up && it.pid != Some(pid)
+    });
+    let told = again.problem.expect("a problem").message;
+    assert!(told.contains("is no FIFO"), "{told}");
+    fs::remove_file(&control).expect("removed");
+    world.must(Verb::Restart, &["web"]);
+    world.until("web", "mended", |it| it.problem.is_none());
+    until_seen(&web, world.until_up("web"));
+}

@@ -48,6 +48,8 @@ pub(super) struct Known {
     pub(super) glance: Option<u64>,
     /// What its processes are has been found out, those of its log service as well.
     pub(super) accounted: [bool; 2],
+    /// The keeper has its lock, and that of its log service.
+    pub(super) locked: [bool; 2],
 }
 
 /// The thread's side.
@@ -214,6 +216,7 @@ impl Hand {
                     trust,
                     glance: None,
                     accounted: [booked, false],
+                    locked: [held, false],
                 });
                 self.known.insert(Arc::clone(&name), known);
                 self.watch_service(&name, &dir);
@@ -231,6 +234,7 @@ impl Hand {
                     known.log = Some(id);
                     known.seen_log = [None; 3];
                     known.accounted[1] = booked;
+                    known.locked[1] = held;
                 }
                 let dir = self.dir(&main).join("log");
                 self.open(&main, &dir, true, held);
@@ -337,7 +341,7 @@ impl Hand {
                 return;
             }
             self.watch_service(&key, &dir);
-            if !self.reopen(name, &dir, false, seen) {
+            if !self.reopen(name, &dir, false) {
                 return;
             }
         }
@@ -348,7 +352,7 @@ impl Hand {
             let changed = here != seen_log;
             let goes = changed && self.may_be_on_its_way_out(name, true, here, seen_log);
             if dir.is_dir() && (changed || lacks) && !goes {
-                self.reopen(name, &dir, true, seen_log);
+                self.reopen(name, &dir, true);
             }
         }
         let print = fingerprint(&dir);
@@ -462,7 +466,7 @@ impl Hand {
                 true => Arc::new(dir.join("log")),
                 false => dir,
             };
-            if self.open(&name, &place, log, false) && !log {
+            if self.reopen(&name, &place, log) && !log {
                 self.read(&name, false);
             }
         }

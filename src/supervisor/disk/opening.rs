@@ -86,6 +86,8 @@ impl Hand {
             } else {
                 &mut known.seen
             }) = seen;
+            // A lock that we took and could not go on with has been let go.
+            known.locked[usize::from(log)] = held || opened.is_ok();
             if !locked {
                 accounted = std::mem::replace(&mut known.accounted[usize::from(log)], true);
             }
@@ -116,16 +118,18 @@ impl Hand {
         free
     }
 
-    pub(super) fn reopen(
-        &mut self,
-        name: &str,
-        dir: &Path,
-        log: bool,
-        seen: [Option<Inode>; 3],
-    ) -> bool {
-        // The same lock file: the keeper holds it. Another one: it has to be taken.
-        let held = seen[1].is_some() && inodes(dir)[1] == seen[1];
+    pub(super) fn reopen(&mut self, name: &str, dir: &Path, log: bool) -> bool {
+        let held = self.holds(name, dir, log);
         self.open(name, dir, log, held)
+    }
+
+    /// Whether the keeper has the lock that stands there: another one would have to be taken.
+    fn holds(&self, name: &str, dir: &Path, log: bool) -> bool {
+        self.known.get(name).is_some_and(|known| {
+            let seen = if log { known.seen_log } else { known.seen };
+            let same = seen[1].is_some() && inodes(dir)[1] == seen[1];
+            known.locked[usize::from(log)] && same
+        })
     }
 }
 

@@ -48,7 +48,7 @@ impl Hand {
             false => main,
         };
         if dir.is_dir() {
-            self.open(name, &dir, log, false);
+            self.reopen(name, &dir, log);
         }
     }
 
