@@ -111,9 +111,9 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// For programs: `no-such-service`, `not-allowed`, `bad-request`, `too-long`, `too-many`,
-    /// `timed-out`, `cannot-start`, `ended`, `not-ready`, `not-running`, `overruled`, `leaving`; of upgrade
-    /// `unfit`, `busy`, `came-back`, `no-upgrade`; without a keeper `no-keeper`; of shutdown `left-behind`; of step-down
-    /// `has-keeper`, `other-directory`.
+    /// `timed-out`, `cannot-start`, `ended`, `not-ready`, `not-running`, `overruled`, `leaving`; of
+    /// upgrade `unfit`, `busy`, `came-back`, `no-upgrade`; without a keeper `no-keeper`; of shutdown
+    /// `left-behind`; of step-down `has-keeper`, `other-directory`.
     pub code: String,
     /// For people: subject, what, cause, way out.
     pub message: String,
