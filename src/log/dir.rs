@@ -249,6 +249,11 @@ pub fn in_place(path: &Path, files: &Files) -> bool {
 /// The svlogd config file, empty when there is none, and whether it holds anything. A command that
 /// somebody may have written who is neither root nor we is not taken from it.
 pub fn config(path: &Path, habits: &Habits) -> (Config, bool) {
+    // Nearly every log has none, and this is asked at each start of a service.
+    let none = fs::symlink_metadata(path.join("config"));
+    if none.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return (Config::default(), false);
+    }
     let mut bytes = Vec::new();
     let mut writer = None;
     let read = reach(path, habits, false).and_then(|at| {

@@ -72,6 +72,7 @@ fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, Option<u32>)> 
         true => root()?,
         false => openat(AT_FDCWD, ".", directory, Mode::empty())?,
     };
+    let mut above = fstat(&at)?;
     let mut exposed = None;
     let mut links = 0;
     let mut names = names_of(path);
@@ -90,7 +91,6 @@ fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, Option<u32>)> 
             other => other?,
         };
         let about = fstat(&next)?;
-        let above = fstat(&at)?;
         // The owner of a sticky directory may rename what is in it, whosever that is.
         let sticky = above.st_mode & Mode::S_ISVTX.bits() != 0
             && is_ours(about.st_uid)
@@ -99,7 +99,7 @@ fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, Option<u32>)> 
             exposed = exposed.or(Some(above.st_uid));
         }
         match SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFDIR => at = next,
+            SFlag::S_IFDIR => (at, above) = (next, about),
             SFlag::S_IFLNK => {
                 links += 1;
                 if links > LINKS_MAX || !is_ours(about.st_uid) {
@@ -108,6 +108,7 @@ fn walk(path: &Path, mode: Option<Mode>) -> nix::Result<(OwnedFd, Option<u32>)> 
                 let target = PathBuf::from(readlinkat(next.as_fd(), "")?);
                 if target.is_absolute() {
                     at = root()?;
+                    above = fstat(&at)?;
                 }
                 names.extend(names_of(&target));
             }
