@@ -1,6 +1,6 @@
 //! What runs that another keeper had started leave behind: found and ended all the same.
 
-use super::world::{BINARY, World, eventually, kill, lives};
+use super::world::{BINARY, World, eventually, kill, lives, pid_in};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::Verb;
 use std::fs;
@@ -14,10 +14,7 @@ exec sleep 1000
 ";
 
 fn daemon(world: &World, name: &str) -> i32 {
-    let file = world.path("services").join(name).join("daemon");
-    eventually("the daemon says who it is", || {
-        fs::read_to_string(&file).ok()?.trim().parse().ok()
-    })
+    pid_in(&world.path("services").join(name).join("daemon"))
 }
 
 /// Only root can hide the control groups; without them there is nothing to hide as a rule.
@@ -110,13 +107,7 @@ fn a_check_that_ran_when_its_keeper_was_killed_is_ended_by_the_next() {
     let run = "#!/bin/sh\nexec sleep 1000\n";
     world.service("web", &[("run", run), ("check", check)]);
     let dir = world.path("services/web");
-    let script: i32 = eventually("the check says who it is", || {
-        fs::read_to_string(dir.join("checks"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    });
+    let script = pid_in(&dir.join("checks"));
     let waits_for = eventually("what it waits for", || {
         super::world::children(script).first().copied()
     });

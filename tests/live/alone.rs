@@ -1,6 +1,6 @@
 //! Told to end while no supervisor can be started.
 
-use super::world::{World, eventually, kill, lacks, lives};
+use super::world::{World, eventually, kill, lacks, lives, pid_in};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::process::Command;
@@ -78,13 +78,7 @@ fn without_a_supervisor_what_ignores_term_is_killed_with_its_group() {
 while :; do sleep 0.05; done";
     let dir = world.run("deaf", deaf);
     let pid = world.until_up("deaf");
-    let child: i32 = eventually("its child", || {
-        fs::read_to_string(dir.join("child"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    });
+    let child = pid_in(&dir.join("child"));
     bereave(&world);
     insist(&world, "KILL to 1 processes");
     assert_eq!(world.until_ended(), Some(1), "{}", world.said());

@@ -1,6 +1,6 @@
 //! What keeps a service from being started or ended although its definition is fine, told as what it is.
 
-use super::world::{BINARY, World, eventually, kill, lacks, lives, needs_root};
+use super::world::{BINARY, World, eventually, kill, lacks, lives, needs_root, pid_in};
 use nix::sys::signal::Signal;
 use outlast::ipc::control::{State, Verb};
 use std::fs;
@@ -160,13 +160,7 @@ fn a_stop_names_what_its_scope_has_spared() {
     let run = "#!/bin/sh\nsleep 1000 & echo $! >child.new; mv child.new child\nexec sleep 1000\n";
     let dir = world.service("web", &[("run", run), ("service.toml", narrow)]);
     world.until_up("web");
-    let child: i32 = eventually("its child", || {
-        fs::read_to_string(dir.join("child"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    });
+    let child = pid_in(&dir.join("child"));
     let stop = text(&world.outlast(&["stop", "web"]));
     assert!(lives(child));
     assert!(stop.contains(&format!("sleep (pid {child})")), "{stop}");

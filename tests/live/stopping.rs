@@ -1,16 +1,9 @@
 //! A stop takes everything with it, and only that.
 
-use super::world::{World, children, comm_of, eventually, kill, lives};
+use super::world::{World, children, comm_of, eventually, kill, lives, pid_in};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use outlast::ipc::control::{State, Verb};
 use std::fs;
-use std::path::Path;
-
-fn pid_in(path: &Path) -> i32 {
-    eventually("a pid is written", || {
-        fs::read_to_string(path).ok()?.trim().parse().ok()
-    })
-}
 
 #[test]
 fn a_service_that_ignores_term_is_killed_after_its_time() {

@@ -48,7 +48,7 @@ fn times_are_in_the_zone_that_tz_names() {
     let line = "2026-07-20T10:00:00.12345 x\n";
     fs::write(root.join("web/current"), line).expect("write");
     fs::create_dir_all(zones.join("Moon")).expect("mkdir");
-    let rule = zone_file("XXX-1YYY,M3.5.0,M10.5.0/3");
+    let rule = zone_file("AAA-1BBB,M3.5.0,M10.5.0/3");
     fs::write(zones.join("Moon/Crater"), rule).expect("write");
     for (zone, expected) in [
         ("Moon/Crater", "2026-07-20T12:00:00.123+02:00 x\n"),

@@ -466,6 +466,13 @@ pub fn lives(pid: i32) -> bool {
         .is_some_and(|dead| !dead)
 }
 
+/// The pid that a script has written there.
+pub fn pid_in(path: &Path) -> i32 {
+    eventually("a pid is written", || {
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    })
+}
+
 pub fn comm_of(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm"))
         .unwrap_or_default()
