@@ -1,8 +1,8 @@
 //! Log directories in svlogd's format: one engine under the scribe and under the svlogd applet.
 //!
 //! Bytes come in as they were read from a pipe; stamped lines go out to `current`, which is rotated
-//! into `@TAI64N.s`. line, mark, stamp, select, config and rotate are pure; dir, processor, engine and
-//! tail touch the disk. Nothing here sleeps, waits or starts a thread (fsync's excepted, see
+//! into `@TAI64N.s`. line, mark, stamp, select, config and rotate are pure; dir, way, processor,
+//! engine and tail touch the disk. Nothing here sleeps, waits or starts a thread (fsync's excepted, see
 //! `desk`): whatever can't be done now is told to the caller, together with the time of the
 //! next try, and bytes that were handed over are kept until they are written.
 //!

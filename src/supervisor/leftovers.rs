@@ -1,4 +1,5 @@
-//! Who is left of an ended run: looked for among the keeper's descendants, never among strangers.
+//! Who is left of an ended run: looked for among the keeper's descendants, and among strangers only
+//! where a run has come from another keeper (`abroad`).
 //!
 //! A process whose parent dies becomes the keeper's child (it is the subreaper) before the
 //! parent's end is reported, so everything that a run leaves behind hangs below the keeper, beside
